@@ -1,0 +1,90 @@
+/*
+ * process: commands as child processes, with streamed stdin, stdout and stderr, run by an init (src/init/).
+ *
+ * An init is a tiny static program of ours that starts commands on request and owns their process trees. Two uses:
+ *  - the worker's own init (worker_init()): child subreaper of this worker; whatever was started through it dies with the
+ *    worker, even if the worker is killed;
+ *  - pid 1 of a sandbox: started through a launcher (bubblewrap) and reached over the socket that it inherited.
+ * The same protocol serves both (src/init/wire.h). Each command gets a supervisor inside the init that can end its whole
+ * tree: also processes that left the group or the session.
+ */
+#ifndef PROCESS_H
+#define PROCESS_H
+
+#include "base/err.h"
+#include "input.h"
+#include "output.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct init;
+struct worker;
+
+struct init_options {
+	/*
+	 * Launcher's argument vector, e.g. {"bwrap", …, "--", NULL}: the init's own path (as a /proc/self/fd path or, if
+	 * `binary_fd_flag` is set, see below) and arguments are appended. NULL: the init is started directly.
+	 */
+	char *const *launcher;
+	char *const *envp;   /* of the launcher; NULL: empty */
+	/* Called in the child between fork and exec; async-signal-safe things only (rlimits, joining a cgroup). May be NULL. */
+	int (*child_setup)(void *arg);
+	void *child_setup_arg;
+};
+
+/* Starts an init and waits until it answers (waits). On failure *err has what the launcher printed on stderr. */
+int init_start(const struct init_options *options, struct init **ret, struct err *err);
+/* Kills everything that the init started, and the init; waits until all of it is gone (at most ~2 s). NULL is fine. */
+void init_stop(struct init *init);
+/* As init_stop, without waiting: from outside fibers. */
+void init_kill(struct init *init);
+bool init_is_alive(const struct init *init);
+/* The worker's own init; started at first use (waits). Borrowed. */
+int worker_init(struct worker *worker, struct init **ret, struct err *err);
+
+struct process_spec {
+	const char *file;        /* looked up in search_path unless it has a '/' */
+	char *const *argv;       /* with argv[0] */
+	char *const *envp;       /* the whole environment */
+	const char *search_path; /* of the look-up; NULL or "": nothing is found but paths with '/' */
+	const char *cwd;         /* NULL: the init's own */
+	struct input *input;     /* NULL: /dev/null */
+	struct output *output;   /* where its bytes go */
+	int64_t timeout_ms;      /* <= 0: none but the fiber's deadline */
+	int64_t grace_ms;        /* between SIGTERM and SIGKILL */
+	/*
+	 * After the command itself has ended, its background children may hold the pipes. < 0: wait for them. >= 0: wait this
+	 * long, then answer; their later output is read and dropped, so that they live on.
+	 */
+	int64_t linger_ms;
+};
+
+enum process_outcome {
+	PROCESS_EXITED,     /* exit_code */
+	PROCESS_SIGNALLED,  /* term_signal */
+	PROCESS_NOT_STARTED /* start_errno, start_step */
+};
+
+enum process_step { PROCESS_STEP_CHDIR, PROCESS_STEP_EXEC, PROCESS_STEP_FORK };
+
+struct process_result {
+	enum process_outcome outcome;
+	int exit_code;
+	int term_signal;
+	int start_errno;
+	enum process_step start_step;
+	bool timed_out; /* timeout_ms or the fiber's deadline passed; outcome is what ended it then */
+};
+
+/*
+ * Runs the command to its end (waits). On timeout: SIGTERM to the tree, grace_ms, SIGKILL; what was printed is kept and 0 is
+ * returned with timed_out. On cancellation: the same, then -1 with ERR_CANCELLED. -1 with ERR_TRANSPORT: the init died.
+ * A command that does not read its stdin is no error.
+ */
+int process_run(struct init *init, const struct process_spec *spec, struct process_result *ret, struct err *err);
+
+/* "SIGTERM" for 15; NULL for 0 or an unknown number. */
+const char *process_signal_name(int number);
+
+#endif
