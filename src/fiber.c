@@ -78,6 +78,8 @@ struct scheduler {
 	struct fiber *running;
 	jmp_buf env; /* of the drain, while a fiber runs */
 	void *fake_stack;
+	/* Not locals: the frame that enters a new stack is never returned to, and its red zones would stay poisoned. */
+	ucontext_t entry, left;
 	const void *stack_bottom; /* of the thread, for AddressSanitizer */
 	size_t stack_size;
 };
@@ -128,16 +130,16 @@ static void trampoline(unsigned low, unsigned high)
 
 static void enter_new_stack(struct fiber *f)
 {
-	ucontext_t context, here;
+	ucontext_t *context = &sched->entry;
 	uintptr_t p = (uintptr_t)f;
 
 	f->entered = true;
-	getcontext(&context);
-	context.uc_stack.ss_sp = f->stack + sched->page;
-	context.uc_stack.ss_size = STACK_BYTES;
-	context.uc_link = NULL;
-	makecontext(&context, (void (*)(void))(void *)trampoline, 2, (unsigned)p, (unsigned)(p >> 16 >> 16));
-	swapcontext(&here, &context);
+	getcontext(context);
+	context->uc_stack.ss_sp = f->stack + sched->page;
+	context->uc_stack.ss_size = STACK_BYTES;
+	context->uc_link = NULL;
+	makecontext(context, (void (*)(void))(void *)trampoline, 2, (unsigned)p, (unsigned)(p >> 16 >> 16));
+	swapcontext(&sched->left, context);
 }
 
 static void switch_to_fiber(struct fiber *f)
