@@ -27,11 +27,12 @@ struct json_member {
 
 /*
  * Checks that text[0..len) is exactly one JSON value (white space around it is fine). If it is an object, fills the wanted members.
- * On a syntax error returns -1 (ERR_PROTOCOL) with those members filled that were read whole before the error.
+ * On a syntax error returns -1 (ERR_PROTOCOL, "… at byte N") with those members filled that were read whole before the error; one
+ * that was begun but not finished has kind NONE and its text set.
  */
 int json_scan(const char *text, size_t len, enum json_kind *ret_kind, struct json_member *members, size_t member_count, struct err *err);
 
-/* A STRING slice, unescaped; lone surrogates become U+FFFD. New string of *ret_len bytes and a NUL (text may hold NULs itself). */
+/* A STRING slice of a valid text, unescaped; lone surrogates become U+FFFD. New string of *ret_len bytes and a NUL (text may hold NULs itself). */
 char *json_slice_string(const struct json_slice *slice, size_t *ret_len);
 
 #endif
