@@ -103,22 +103,14 @@ int json_write_escaped(struct buf *out, const char *text, size_t len)
 	return 0;
 }
 
-/* Takes back what was written since the buffer had that length: a failed write leaves it as it was. */
-static int undo(struct buf *out, size_t len)
-{
-	if (out->data) {
-		out->len = len;
-		out->data[len] = '\0';
-	}
-	return -1;
-}
-
 int json_write_string(struct buf *out, const char *text, size_t len)
 {
 	size_t before = out->len;
 
-	if (buf_append_char(out, '"') < 0 || json_write_escaped(out, text, len) < 0 || buf_append_char(out, '"') < 0)
-		return undo(out, before);
+	if (buf_append_char(out, '"') < 0 || json_write_escaped(out, text, len) < 0 || buf_append_char(out, '"') < 0) {
+		buf_truncate(out, before);
+		return -1;
+	}
 	return 0;
 }
 
@@ -219,5 +211,7 @@ int json_write_value(struct buf *out, const json_t *value)
 		rc = json_is_object(level->container) ? next_member(&w, level) : next_element(&w, level);
 	}
 	free(w.levels);
-	return rc < 0 ? undo(out, before) : 0;
+	if (rc < 0)
+		buf_truncate(out, before);
+	return rc;
 }

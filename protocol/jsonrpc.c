@@ -28,12 +28,16 @@ static char *without_nul(const char *text, size_t len)
 	return buf_steal(&out);
 }
 
-/* The first QUOTE_UNITS of the text, as a string without NUL. */
+/* The first QUOTE_UNITS of the text, white space at its start left out, as a string without NUL. */
 static char *quote(const char *text, size_t len)
 {
 	size_t end = 0;
 
-	for (size_t units = 0; end < len; ) {
+	while (len > 0 && (*text == ' ' || (*text >= '\t' && *text <= '\r'))) {
+		text++;
+		len--;
+	}
+	for (size_t units = 0; end < len;) {
 		size_t next = utf8_ceil(text, len, end + 1);
 
 		units += next - end > 3 ? 2 : 1;
@@ -169,7 +173,8 @@ int rpc_read(const char *line, size_t len, struct rpc_message *ret, struct err *
 		salvage_id(members, ret);
 		return parse_error(err, "Invalid JSON: ", head, "");
 	}
-	if (kind != JSON_KIND_OBJECT)
+	/* To JavaScript an array is an object too, one without a version. */
+	if (kind != JSON_KIND_OBJECT && kind != JSON_KIND_ARRAY)
 		return parse_error(err, "Message must be a JSON object", "", "");
 	if (!is_version_2(version)) {
 		salvage_id(members, ret);
@@ -202,11 +207,29 @@ static int end_line(struct buf *out)
 	return buf_append_str(out, "}\n");
 }
 
+/*
+ * An id as it came, but for what would end the line at the host: U+2028 and U+2029, which stand in strings only, are escaped, and \r,
+ * which is white space in an id that is an array or object, becomes a space.
+ */
 static int write_id(struct buf *out, const char *id, size_t id_len)
 {
+	size_t begin = 0;
+
 	if (buf_append_str(out, ",\"id\":") < 0)
 		return -1;
-	return id ? buf_append(out, id, id_len) : buf_append_str(out, "null");
+	if (!id)
+		return buf_append_str(out, "null");
+	for (size_t i = 0; i < id_len; i++) {
+		bool separator = id_len - i >= 3 && memcmp(id + i, "\xE2\x80", 2) == 0 && (id[i + 2] & 0xFE) == 0xA8;
+
+		if (!separator && id[i] != '\r')
+			continue;
+		if (buf_append(out, id + begin, i - begin) < 0 ||
+		    buf_append_str(out, !separator ? " " : id[i + 2] == '\xA8' ? "\\u2028" : "\\u2029") < 0)
+			return -1;
+		begin = i + (separator ? 3 : 1);
+	}
+	return buf_append(out, id + begin, id_len - begin);
 }
 
 /* key with its comma, quotes and colon: a literal. */
@@ -231,13 +254,10 @@ static int write_message(struct buf *out, const char *message)
 	return write_text(out, ",\"message\":", text.data ? text.data : "");
 }
 
-/* Takes back what was written of a line that did not fit. */
-static int undo(struct buf *out, size_t len)
+/* A line that did not fit leaves nothing behind. */
+static int take_back(struct buf *out, size_t len)
 {
-	if (out->data) {
-		out->len = len;
-		out->data[len] = '\0';
-	}
+	buf_truncate(out, len);
 	return -1;
 }
 
@@ -246,7 +266,7 @@ int rpc_write_result(struct buf *out, const char *id, size_t id_len, const json_
 	size_t before = out->len;
 
 	if (begin_line(out) < 0 || write_id(out, id, id_len) < 0 || write_json(out, ",\"result\":", result) < 0 || end_line(out) < 0)
-		return undo(out, before);
+		return take_back(out, before);
 	return 0;
 }
 
@@ -257,7 +277,7 @@ int rpc_write_error(struct buf *out, const char *id, size_t id_len, int code, co
 	if (begin_line(out) < 0 || write_id(out, id, id_len) < 0 || buf_printf(out, ",\"error\":{\"code\":%d", code) < 0 ||
 	    write_message(out, message) < 0 || (data && write_json(out, ",\"data\":", data) < 0) || buf_append_char(out, '}') < 0 ||
 	    end_line(out) < 0)
-		return undo(out, before);
+		return take_back(out, before);
 	return 0;
 }
 
@@ -274,7 +294,7 @@ int rpc_write_notification(struct buf *out, const char *method, const json_t *pa
 	size_t before = out->len;
 
 	if (begin_line(out) < 0 || write_call(out, method, params, invocation_id) < 0)
-		return undo(out, before);
+		return take_back(out, before);
 	return 0;
 }
 
@@ -283,6 +303,6 @@ int rpc_write_request(struct buf *out, uint64_t id, const char *method, const js
 	size_t before = out->len;
 
 	if (begin_line(out) < 0 || buf_printf(out, ",\"id\":%" PRIu64, id) < 0 || write_call(out, method, params, invocation_id) < 0)
-		return undo(out, before);
+		return take_back(out, before);
 	return 0;
 }

@@ -32,6 +32,9 @@ void buf_wipe(struct buf *b);
 /* len becomes 0; the memory stays for the next use. */
 void buf_reset(struct buf *b);
 
+/* Keeps the first len bytes: takes back what was appended since the length was that. */
+void buf_truncate(struct buf *b, size_t len);
+
 /* Each returns 0, or -1 if the ceiling would be passed. */
 int buf_append(struct buf *b, const void *bytes, size_t n);
 int buf_append_str(struct buf *b, const char *s);

@@ -151,17 +151,6 @@ static int append(struct utf8_repair *state, const unsigned char *s, size_t n, s
 	return 0;
 }
 
-/* On failure text and state are as before the call. */
-static int undo(struct utf8_repair *state, const struct utf8_repair *old_state, struct buf *out, size_t old_len)
-{
-	*state = *old_state;
-	if (out->data) {
-		out->len = old_len;
-		out->data[old_len] = '\0';
-	}
-	return -1;
-}
-
 int utf8_repair_append(struct utf8_repair *state, const void *bytes, size_t n, struct buf *out)
 {
 	struct utf8_repair old_state = *state;
@@ -170,8 +159,11 @@ int utf8_repair_append(struct utf8_repair *state, const void *bytes, size_t n, s
 	/* Text never gets shorter than its bytes (less those held back): grow once. At the ceiling the appends decide. */
 	if (n > PIECE)
 		buf_reserve(out, n);
-	if (append(state, bytes, n, out) < 0)
-		return undo(state, &old_state, out, old_len);
+	if (append(state, bytes, n, out) < 0) {
+		*state = old_state;
+		buf_truncate(out, old_len);
+		return -1;
+	}
 	return 0;
 }
 
