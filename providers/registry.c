@@ -1,0 +1,10 @@
+#include "providers/registry.h"
+
+extern const struct provider local_provider;
+extern const struct provider fake_plugin_provider;
+
+const struct provider *const provider_registry[] = {
+	&local_provider,
+	&fake_plugin_provider,
+	NULL,
+};

@@ -1,0 +1,101 @@
+/* The general methods (host contract, "General methods"). */
+#include "op_internal.h"
+
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool any_provider_has(const struct worker *w, const struct method *method)
+{
+	for (size_t i = 0; i < w->provider_count; i++)
+		if (method_in_provider(method, w->providers[i]))
+			return true;
+	return false;
+}
+
+static int serve_initialize(struct op *op, json_t **ret, struct err *err)
+{
+	struct worker *w = op->worker;
+	json_t *methods = json_array();
+
+	if (w->initialized) {
+		json_decref(methods);
+		return err_set(err, ERR_CONFLICT, "Worker already initialized");
+	}
+	w->initialized = true;
+	/* What the host finds here it will call and rely on: only what some driver really has. */
+	json_array_append_new(methods, json_string("health"));
+	json_array_append_new(methods, json_string("configChanged"));
+	for (const struct method *m = environment_methods; m->name; m++)
+		if (any_provider_has(w, m))
+			json_array_append_new(methods, json_string(m->name));
+	*ret = json_pack("{s:b, s:o}", "ok", 1, "supportedMethods", methods);
+	log_write(LOG_LEVEL_INFO, NULL, "Paperclip sandbox worker %s ready", w->version);
+	return 0;
+}
+
+/* Resident set size, in bytes; 0 where /proc does not tell. */
+static long long resident_bytes(void)
+{
+	FILE *file = fopen("/proc/self/statm", "re");
+	long long pages = 0;
+
+	if (!file)
+		return 0;
+	if (fscanf(file, "%*d %lld", &pages) != 1)
+		pages = 0;
+	fclose(file);
+	return pages * sysconf(_SC_PAGESIZE);
+}
+
+static int serve_health(struct op *op, json_t **ret, struct err *err)
+{
+	struct worker *w = op->worker;
+	json_t *drivers = json_object();
+
+	(void)err;
+	for (size_t i = 0; i < w->provider_count; i++) {
+		json_t *details = json_object();
+
+		if (w->providers[i]->health)
+			w->providers[i]->health(w->states[i], details);
+		json_object_set_new(drivers, w->providers[i]->driver_key, details);
+	}
+	*ret = json_pack("{s:s, s:s, s:{s:s, s:I, s:I, s:I, s:I, s:o}}", "status", "ok", "message", "Sandbox worker healthy",
+		"details", "version", w->version, "uptimeMs", (json_int_t)(loop_now_ms() - w->started_ms), "requestsInFlight",
+		(json_int_t)w->op_count - 1, "requestsServed", (json_int_t)w->served, "residentBytes", (json_int_t)resident_bytes(),
+		"drivers", drivers);
+	return 0;
+}
+
+/* Nothing of the plugin's own configuration is kept: each request brings its driver's. So every company's is accepted. */
+static int serve_config_changed(struct op *op, json_t **ret, struct err *err)
+{
+	(void)op, (void)ret, (void)err;
+	return 0;
+}
+
+/* The answer is the last word: it comes when everything is cleaned up (host contract, "Life cycle"). */
+static int serve_shutdown(struct op *op, json_t **ret, struct err *err)
+{
+	struct fiber_scope scope;
+
+	(void)ret;
+	worker_stop(op->worker);
+	shield_enter(&scope, DEADLINE_NONE);
+	while (op->worker->phase != WORKER_DRAINED)
+		event_wait(&op->go, err);
+	scope_leave(&scope);
+	return 0;
+}
+
+const struct method general_methods[] = {
+	{"initialize", HOST_TIMEOUT_DEFAULT, serve_initialize, 0},
+	{"health", HOST_TIMEOUT_DEFAULT, serve_health, 0},
+	{"configChanged", HOST_TIMEOUT_DEFAULT, serve_config_changed, 0},
+	{"shutdown", HOST_TIMEOUT_DEFAULT, serve_shutdown, 0},
+	{0},
+};
