@@ -4,10 +4,10 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "process.h"
+#include "protocol/host_time.h"
 #include "protocol/json_write.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -88,30 +88,21 @@ static int64_t timeout_ms_of(const struct execute_params *p)
 	return ms < 1 ? 1 : (int64_t)ms;
 }
 
-static char *iso_time_now(void)
-{
-	struct timespec now;
-	struct tm tm;
-	char date[64];
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
-	return xasprintf("%s.%03ldZ", date, now.tv_nsec / 1000000);
-}
-
 /* Just before the start: the command, its words joined by single blanks, and when. */
 static json_t *describe(const struct execute_params *p)
 {
 	cleanup_buf struct buf line = BUF_INIT(BUF_UNBOUNDED);
-	cleanup_free char *started_at = iso_time_now();
+	char started_at[ISO_TIME_BYTES];
+	struct timespec now;
 
+	clock_gettime(CLOCK_REALTIME, &now);
+	iso_time_format((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, started_at);
 	buf_append_str(&line, p->command);
 	for (char *const *arg = p->args; *arg; arg++) {
 		buf_append_char(&line, ' ');
 		buf_append_str(&line, *arg);
 	}
-	return json_pack("{s:s, s:s#}", "startedAt", started_at, "commandLine", line.data, line.len);
+	return json_pack("{s:s, s:s%}", "startedAt", started_at, "commandLine", line.data, line.len);
 }
 
 /* In Node's words, which name the command only for the errors that come to it after the fork. */
