@@ -1,0 +1,4 @@
+'use strict';
+
+/* What `paperclip-sandbox-worker manifest` prints, written here when the package is packed. */
+module.exports = require('./manifest.json');
