@@ -1,6 +1,5 @@
 #include "protocol/host_time.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -17,7 +16,7 @@ static int64_t positive_ms(const json_t *object, const char *key)
 
 	if (!(ms >= 1))
 		return 0;
-	return ms > TIMER_MAX_MS ? TIMER_MAX_MS : (int64_t)trunc(ms);
+	return ms > TIMER_MAX_MS ? TIMER_MAX_MS : (int64_t)ms;
 }
 
 static int64_t with_extra(int64_t ms)

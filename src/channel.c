@@ -25,6 +25,7 @@
 #define LINE_BYTES_MAX (256 * 1024 * 1024)
 #define HIGH_WATER_BYTES (1024 * 1024)    /* live output waits above this */
 #define LOW_WATER_BYTES (256 * 1024)
+#define LINES_PER_TURN 64
 #define READ_STOP_BYTES (4 * 1024 * 1024) /* of answers; above this no further request is read */
 
 struct part {
@@ -333,6 +334,26 @@ static int read_some(struct channel *c)
 	}
 }
 
+/*
+ * Hands on the lines that are there. A request that is served without waiting ends before many more are started, so that a flood of
+ * them needs few stacks; and their answers reach the host before more work is taken on.
+ */
+static int hand_on_lines(struct channel *c)
+{
+	enum ndjson_event event;
+	char *line;
+	size_t len;
+
+	for (unsigned n = 1; (event = ndjson_next(&c->lines, &line, &len)) != NDJSON_NEED_MORE; n++) {
+		hand_on(c, event, line, len);
+		if (n % LINES_PER_TURN == 0 && fiber_yield(NULL) < 0)
+			return -1;
+	}
+	if (fiber_yield(NULL) < 0)
+		return -1;
+	return wait_until_left(c, &c->queued_literal, READ_STOP_BYTES, NULL);
+}
+
 static void read_lines(void *arg)
 {
 	struct channel *c = arg;
@@ -341,16 +362,9 @@ static void read_lines(void *arg)
 	size_t len;
 	int got;
 
-	while ((got = read_some(c)) > 0) {
-		while ((event = ndjson_next(&c->lines, &line, &len)) != NDJSON_NEED_MORE)
-			hand_on(c, event, line, len);
-		/* The answers to earlier requests reach the host before more work is taken on. */
-		if (wait_until_left(c, &c->queued_literal, READ_STOP_BYTES, NULL) < 0)
+	while ((got = read_some(c)) > 0)
+		if (hand_on_lines(c) < 0)
 			break;
-		/* A regular file never makes us wait: the requests that were read get their turn here. */
-		if (!c->in_watch && fiber_yield(NULL) < 0)
-			break;
-	}
 	if (got == 0 && (event = ndjson_finish(&c->lines, &line, &len)) != NDJSON_NEED_MORE)
 		hand_on(c, event, line, len);
 	c->reader = NULL;

@@ -1,12 +1,9 @@
 /* The general methods (host contract, "General methods"). */
 #include "op_internal.h"
 
-#include "base/mem.h"
+#include "protocol/json_write.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#define HEALTH_FRESH_MS 100
 
 static bool any_provider_has(const struct worker *w, const struct method *method)
 {
@@ -37,26 +34,10 @@ static int serve_initialize(struct op *op, json_t **ret, struct err *err)
 	return 0;
 }
 
-/* Resident set size, in bytes; 0 where /proc does not tell. */
-static long long resident_bytes(void)
+static json_t *describe_health(const struct worker *w)
 {
-	FILE *file = fopen("/proc/self/statm", "re");
-	long long pages = 0;
-
-	if (!file)
-		return 0;
-	if (fscanf(file, "%*d %lld", &pages) != 1)
-		pages = 0;
-	fclose(file);
-	return pages * sysconf(_SC_PAGESIZE);
-}
-
-static int serve_health(struct op *op, json_t **ret, struct err *err)
-{
-	struct worker *w = op->worker;
 	json_t *drivers = json_object();
 
-	(void)err;
 	for (size_t i = 0; i < w->provider_count; i++) {
 		json_t *details = json_object();
 
@@ -64,10 +45,30 @@ static int serve_health(struct op *op, json_t **ret, struct err *err)
 			w->providers[i]->health(w->states[i], details);
 		json_object_set_new(drivers, w->providers[i]->driver_key, details);
 	}
-	*ret = json_pack("{s:s, s:s, s:{s:s, s:I, s:I, s:I, s:I, s:o}}", "status", "ok", "message", "Sandbox worker healthy",
+	return json_pack("{s:s, s:s, s:{s:s, s:I, s:I, s:I, s:o}}", "status", "ok", "message", "Sandbox worker healthy",
 		"details", "version", w->version, "uptimeMs", (json_int_t)(loop_now_ms() - w->started_ms), "requestsInFlight",
-		(json_int_t)w->op_count - 1, "requestsServed", (json_int_t)w->served, "residentBytes", (json_int_t)resident_bytes(),
-		"drivers", drivers);
+		(json_int_t)w->op_count - 1, "requestsServed", (json_int_t)w->served, "drivers", drivers);
+}
+
+/* Asked often and in bulk: the text of the answer serves for HEALTH_FRESH_MS. */
+static int serve_health(struct op *op, json_t **ret, struct err *err)
+{
+	struct worker *w = op->worker;
+	struct message *m = message_create();
+	struct buf *line = message_tail(m);
+
+	(void)ret, (void)err;
+	if (w->health.len == 0 || loop_now_ms() - w->health_at_ms >= HEALTH_FRESH_MS) {
+		cleanup_json json_t *health = describe_health(w);
+
+		buf_reset(&w->health);
+		json_write_value(&w->health, health);
+		w->health_at_ms = loop_now_ms();
+	}
+	op_begin_result(op, line);
+	buf_append(line, w->health.data, w->health.len);
+	buf_append_str(line, "}\n");
+	op_answer_message(op, m);
 	return 0;
 }
 
@@ -93,9 +94,9 @@ static int serve_shutdown(struct op *op, json_t **ret, struct err *err)
 }
 
 const struct method general_methods[] = {
-	{"initialize", HOST_TIMEOUT_DEFAULT, serve_initialize, 0},
-	{"health", HOST_TIMEOUT_DEFAULT, serve_health, 0},
-	{"configChanged", HOST_TIMEOUT_DEFAULT, serve_config_changed, 0},
-	{"shutdown", HOST_TIMEOUT_DEFAULT, serve_shutdown, 0},
+	{"initialize", HOST_TIMEOUT_DEFAULT, serve_initialize, 0, true},
+	{"health", HOST_TIMEOUT_DEFAULT, serve_health, 0, true},
+	{"configChanged", HOST_TIMEOUT_DEFAULT, serve_config_changed, 0, true},
+	{"shutdown", HOST_TIMEOUT_DEFAULT, serve_shutdown, 0, true},
 	{0},
 };

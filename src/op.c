@@ -11,6 +11,9 @@
 #include <assert.h>
 #include <string.h>
 
+/* Of requests there is no limit; of stacks there is (two mappings each, of which the kernel grants 65,530). Others wait their turn. */
+#define FIBERS_MAX 10000
+
 struct op_end_wait {
 	struct list link;
 	struct event event;
@@ -48,6 +51,7 @@ struct op *op_create_for(struct worker *w, const struct provider *provider, void
 	op->provider = provider;
 	op->state = state;
 	list_init(&op->end_waits);
+	list_init(&op->backlog_link);
 	list_append(&w->ops, &op->link);
 	w->op_count++;
 	return op;
@@ -58,6 +62,7 @@ void op_destroy(struct op *op)
 	struct worker *w = op->worker;
 
 	list_remove(&op->link);
+	list_remove(&op->backlog_link);
 	w->op_count--;
 	event_set(&w->op_ended);
 	list_for_each(item, &op->end_waits) {
@@ -72,10 +77,21 @@ void op_destroy(struct op *op)
 	free(op);
 }
 
+static void op_main(void *arg);
+
+/* Gives the op its fiber. */
+static void run(struct op *op)
+{
+	list_remove(&op->backlog_link);
+	op->fiber = fiber_start(op_main, op);
+}
+
 void op_cancel(struct op *op, const char *reason)
 {
 	if (!op->cancel_reason)
 		op->cancel_reason = reason;
+	if (!op->fiber && op->method)
+		run(op);
 	if (op->fiber)
 		fiber_cancel(op->fiber);
 }
@@ -239,19 +255,21 @@ static int find_provider(struct op *op, struct err *err)
 static void op_main(void *arg)
 {
 	struct op *op = arg;
+	struct worker *w = op->worker;
 	struct fiber_scope scope;
 	json_t *result = NULL;
 	cleanup_err struct err err = ERR_INIT;
 
-	deadline_enter(&scope, host_deadline_ms(op->method->timeout, op->params));
+	deadline_enter(&scope, host_deadline_ms(op->method->timeout, op->params) - (loop_now_ms() - op->arrived_ms));
 	if (find_provider(op, &err) < 0 || op->method->serve(op, &result, &err) < 0)
 		op_answer_error(op, &err);
 	else if (!op->answered)
 		op_answer(op, result);
 	scope_leave(&scope);
 	json_decref(result);
-	op->fiber = NULL;
 	op_destroy(op);
+	if (!list_empty(&w->backlog) && fiber_count() <= FIBERS_MAX)
+		run(container_of(w->backlog.next, struct op, backlog_link));
 }
 
 void op_start(struct worker *w, const struct method *method, struct rpc_message *message, json_t *params)
@@ -263,5 +281,9 @@ void op_start(struct worker *w, const struct method *method, struct rpc_message 
 	op->id_len = message->id.len;
 	op->params = params;
 	op->invocation_id = steal(&message->invocation_id);
-	op->fiber = fiber_start(op_main, op);
+	op->arrived_ms = loop_now_ms();
+	if (method->urgent || fiber_count() < FIBERS_MAX)
+		run(op);
+	else
+		list_append(&w->backlog, &op->backlog_link);
 }

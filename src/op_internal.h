@@ -13,14 +13,16 @@
 struct method;
 
 struct op {
-	struct list link; /* in worker->ops */
+	struct list link;         /* in worker->ops */
+	struct list backlog_link; /* in worker->backlog, until it has a fiber */
 	struct worker *worker;
 	const struct method *method;
 	char *id; /* owned; the id's JSON text */
 	size_t id_len;
 	json_t *params;      /* owned; an object */
 	char *invocation_id; /* owned; NULL: none */
-	struct fiber *fiber;
+	struct fiber *fiber; /* NULL: not started yet, or an op without a request */
+	int64_t arrived_ms;  /* the host's clock started then */
 	const struct provider *provider; /* NULL: none is concerned */
 	void *state;
 	struct output *output; /* owned; of an execute */
@@ -38,6 +40,7 @@ struct method {
 	/* In the op's fiber. Returns 0 with the result in *ret (new; NULL is null), or having answered by itself; or -1. */
 	int (*serve)(struct op *op, json_t **ret, struct err *err);
 	size_t slot; /* offset in struct provider of what the driver must have; 0: no driver is concerned */
+	bool urgent; /* started however many others are live: it ends work */
 };
 
 /* The environment methods, in the order of the host contract; name NULL ends the table. */

@@ -350,10 +350,12 @@ int worker_create(const struct worker_options *options, struct worker **ret, str
 		return -1;
 	}
 	list_init(&w->ops);
+	list_init(&w->backlog);
 	list_init(&w->init_waits);
 	uv_loop_init(&w->loop);
 	w->scheduler = scheduler_create(&w->loop);
 	w->started_ms = loop_now_ms();
+	w->health = BUF_INIT(BUF_UNBOUNDED);
 	w->host_calls = host_calls_create();
 	w->states = xcalloc(w->provider_count, sizeof(*w->states));
 	for (size_t i = 0; i < w->provider_count; i++)
@@ -378,6 +380,7 @@ void worker_destroy(struct worker *w)
 	(void)busy;
 	record_close(w->record);
 	host_calls_destroy(w->host_calls);
+	buf_deinit(&w->health);
 	free(w->states);
 	free(w);
 }

@@ -28,12 +28,15 @@ struct worker {
 	bool init_starting;
 	struct list init_waits;        /* of fibers that wait for it */
 	struct list ops;               /* live */
+	struct list backlog;           /* of them: those that wait for a fiber */
 	unsigned op_count;
 	unsigned long long served;     /* requests answered */
 	struct event op_ended;         /* for the drain */
 	struct event stop;             /* for the main fiber: time to drain */
 	enum worker_phase phase;
 	bool initialized;
+	struct buf health; /* text of the last health answer */
+	int64_t health_at_ms;
 	bool signals_watched;
 	int signal; /* the last one, or 0 */
 	uv_signal_t sigterm, sigint;
