@@ -16,10 +16,11 @@ json_t *manifest_build(const char *version, const char *const *declarations, siz
 		assert(driver);
 		json_array_append_new(drivers, driver);
 	}
-	json_t *manifest = json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:[s], s:[s], s:{s:s}, s:o}",
-		"id", "paperclip-sandbox-worker", "apiVersion", 1, "version", version, "displayName", "Sandbox worker",
-		"description", "Every sandbox provider in one small native worker: commands of agents run in sandboxes on this "
-			       "machine or at a provider, with live output and nothing left behind.",
+	json_t *manifest = json_pack(
+		"{s:s, s:i, s:s, s:s, s:s, s:s, s:[s], s:[s], s:{s:s}, s:o}", "id", "paperclip-sandbox-worker", "apiVersion", 1,
+		"version", version, "displayName", "Sandbox worker", "description",
+		"Every sandbox provider in one small native worker: commands of agents run in sandboxes on this "
+		"machine or at a provider, with live output and nothing left behind.",
 		"author", "paperclip-sandbox-worker contributors", "categories", "automation", "capabilities",
 		"environment.drivers.register", "entrypoints", "worker", "./worker.cjs", "environmentDrivers", drivers);
 

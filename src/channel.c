@@ -21,9 +21,9 @@
 
 #define READ_BYTES (256 * 1024)
 #define PIECE_BYTES (256 * 1024)
-#define TEXT_PIECE_BYTES (64 * 1024)      /* of raw text; escaped it is at most six times that */
+#define TEXT_PIECE_BYTES (64 * 1024) /* of raw text; escaped it is at most six times that */
 #define LINE_BYTES_MAX (256 * 1024 * 1024)
-#define HIGH_WATER_BYTES (1024 * 1024)    /* live output waits above this */
+#define HIGH_WATER_BYTES (1024 * 1024) /* live output waits above this */
 #define LOW_WATER_BYTES (256 * 1024)
 #define LINES_PER_TURN 64
 #define READ_STOP_BYTES (4 * 1024 * 1024) /* of answers; above this no further request is read */

@@ -27,10 +27,28 @@ static const struct method *find_method(const char *name)
 static bool is_known_to_host(const char *name)
 {
 	static const char *const names[] = {
-		"validateConfig", "onEvent", "runJob", "handleWebhook", "handleApiRequest", "getData", "performAction",
-		"executeTool", "detectExternalObjects", "resolveExternalObject", "refreshExternalObjects", "environmentSyncIn",
-		"environmentSyncOut", "environmentRunnerIngressEndpoint", "loginPtyOpen", "loginPtyInput", "loginPtyStop",
-		"loginPtyClose", "duplexChannelOpen", "duplexChannelWrite", "duplexChannelStop", "duplexChannelClose",
+		"validateConfig",
+		"onEvent",
+		"runJob",
+		"handleWebhook",
+		"handleApiRequest",
+		"getData",
+		"performAction",
+		"executeTool",
+		"detectExternalObjects",
+		"resolveExternalObject",
+		"refreshExternalObjects",
+		"environmentSyncIn",
+		"environmentSyncOut",
+		"environmentRunnerIngressEndpoint",
+		"loginPtyOpen",
+		"loginPtyInput",
+		"loginPtyStop",
+		"loginPtyClose",
+		"duplexChannelOpen",
+		"duplexChannelWrite",
+		"duplexChannelStop",
+		"duplexChannelClose",
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

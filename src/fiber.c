@@ -56,7 +56,7 @@ struct fiber {
 	bool cancelled;
 	bool shielded;
 	bool ended;
-	bool entered; /* the stack has its trampoline */
+	bool entered;        /* the stack has its trampoline */
 	int64_t deadline_ms; /* on the loop's clock */
 	uv_timer_t timer;
 	jmp_buf env;
@@ -138,7 +138,7 @@ static void enter_new_stack(struct fiber *f)
 	context->uc_stack.ss_sp = f->stack + sched->page;
 	context->uc_stack.ss_size = STACK_BYTES;
 	context->uc_link = NULL;
-	makecontext(context, (void (*)(void))(void *)trampoline, 2, (unsigned)p, (unsigned)(p >> 16 >> 16));
+	makecontext(context, (void (*)(void))trampoline, 2, (unsigned)p, (unsigned)(p >> 16 >> 16));
 	swapcontext(&sched->left, context);
 }
 

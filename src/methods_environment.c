@@ -130,7 +130,8 @@ static json_t *lease_to_json(struct lease_result *lease)
 {
 	json_t *result = json_object();
 
-	json_object_set_new(result, "providerLeaseId", json_or_null(lease->provider_lease_id ? json_string(lease->provider_lease_id) : NULL));
+	json_object_set_new(result, "providerLeaseId",
+			    json_or_null(lease->provider_lease_id ? json_string(lease->provider_lease_id) : NULL));
 	set_unless_null(result, "metadata", steal(&lease->metadata));
 	if (lease->expires_at)
 		json_object_set_new(result, "expiresAt", json_string(lease->expires_at));
@@ -150,7 +151,8 @@ static int host_still_waits(const struct op *op, struct err *err)
 /* No orphan: a sandbox that the host will never hear of is destroyed. */
 static void undo_acquire(struct op *op, const struct acquire_params *p, const struct lease_result *lease)
 {
-	struct lease_params params = {.base = p->base, .provider_lease_id = lease->provider_lease_id, .lease_metadata = lease->metadata};
+	struct lease_params params = {
+		.base = p->base, .provider_lease_id = lease->provider_lease_id, .lease_metadata = lease->metadata};
 	enum lease_end end = LEASE_UNPROVEN;
 	struct fiber_scope scope;
 	cleanup_err struct err err = ERR_INIT;
@@ -235,7 +237,8 @@ static int end_lease(struct op *op, end_lease_fn *end_fn, const char *reason, js
 	if (read_lease_params(op, &p, err) < 0)
 		return -1;
 	if (p.provider_lease_id) {
-		cleanup_free char *key = op_lease_key(p.base.driver_key, p.base.company_id, p.base.environment_id, p.provider_lease_id);
+		cleanup_free char *key = op_lease_key(p.base.driver_key, p.base.company_id, p.base.environment_id,
+						      p.provider_lease_id);
 		struct fiber_scope scope;
 
 		deadline_enter(&scope, END_EXECUTES_MS);

@@ -46,8 +46,9 @@ static json_t *describe_health(const struct worker *w)
 		json_object_set_new(drivers, w->providers[i]->driver_key, details);
 	}
 	return json_pack("{s:s, s:s, s:{s:s, s:I, s:I, s:I, s:o}}", "status", "ok", "message", "Sandbox worker healthy",
-		"details", "version", w->version, "uptimeMs", (json_int_t)(loop_now_ms() - w->started_ms), "requestsInFlight",
-		(json_int_t)w->op_count - 1, "requestsServed", (json_int_t)w->served, "drivers", drivers);
+			 "details", "version", w->version, "uptimeMs", (json_int_t)(loop_now_ms() - w->started_ms),
+			 "requestsInFlight", (json_int_t)w->op_count - 1, "requestsServed", (json_int_t)w->served, "drivers",
+			 drivers);
 }
 
 /* Asked often and in bulk: the text of the answer serves for HEALTH_FRESH_MS. */

@@ -136,7 +136,8 @@ static void trim_tail(struct stream *s, size_t max)
 	size_t escaped = json_escaped_size(s->tail.data, s->tail.len), from = 0;
 
 	while (escaped > max) {
-		size_t to = utf8_ceil(s->tail.data, s->tail.len, from + SLICE_BYTES < s->tail.len ? from + SLICE_BYTES : s->tail.len);
+		size_t to = utf8_ceil(s->tail.data, s->tail.len,
+				      from + SLICE_BYTES < s->tail.len ? from + SLICE_BYTES : s->tail.len);
 
 		escaped -= json_escaped_size(s->tail.data + from, to - from);
 		from = to;

@@ -113,9 +113,9 @@ static void cancel_ops(struct worker *w)
 	}
 }
 
-static bool only_shutdowns_left(const struct worker *w)
+static bool only_shutdowns_left(struct worker *w)
 {
-	for (const struct list *item = w->ops.next; item != &w->ops; item = item->next)
+	list_for_each(item, &w->ops)
 		if (!is_shutdown(container_of(item, struct op, link)))
 			return false;
 	return true;
