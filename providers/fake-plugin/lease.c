@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LEASE_SCHEME "fake-plugin://"
@@ -36,7 +37,7 @@ static struct fake_lease *lease_find(struct fake_state *state, const char *compa
 {
 	if (!id)
 		return NULL;
-	list_for_each (item, &state->leases) {
+	list_for_each(item, &state->leases) {
 		struct fake_lease *lease = container_of(item, struct fake_lease, link);
 		if (str_eq(lease->id, id) && str_eq(lease->company, company))
 			return lease;
@@ -178,7 +179,7 @@ int fake_destroy_lease(struct op *op, const struct lease_params *p, enum lease_e
 
 void fake_lease_remove_all(struct fake_state *state)
 {
-	list_for_each (item, &state->leases) {
+	list_for_each(item, &state->leases) {
 		struct fake_lease *lease = container_of(item, struct fake_lease, link);
 		cleanup_err struct err err = ERR_INIT;
 
@@ -188,12 +189,17 @@ void fake_lease_remove_all(struct fake_state *state)
 		else
 			lease_destroy(lease);
 	}
+	/* Another worker may be using it, too: what is in there is not ours alone. */
+	if (state->common_workspace)
+		(void)rmdir(state->common_workspace);
 }
 
 void fake_lease_forget_all(struct fake_state *state)
 {
-	list_for_each (item, &state->leases)
+	list_for_each(item, &state->leases)
 		lease_destroy(container_of(item, struct fake_lease, link));
+	free(state->common_workspace);
+	state->common_workspace = NULL;
 }
 
 /* The string member; NULL with 0: there is none; -1: it cannot be a path. */
@@ -208,12 +214,11 @@ static int path_member(const json_t *object, const char *key, const char **ret, 
 	return 0;
 }
 
-/* The first of these that there is, be it "": the lease's own directory, what the lease or the workspace says, a common one. */
+/* The first of these that there is, be it "": the lease's own directory, what the lease or the workspace says. NULL: none. */
 static int workspace_path(struct op *op, const struct realize_params *p, char **ret, struct err *err)
 {
 	struct fake_lease *lease = lease_find(op_state(op), p->base.company_id, p->lease.provider_lease_id);
-	cleanup_free char *temp = fake_temp_dir();
-	const char *path;
+	const char *path = NULL;
 
 	if (lease) {
 		*ret = xasprintf("%s/workspace", lease->root.path);
@@ -225,8 +230,19 @@ static int workspace_path(struct op *op, const struct realize_params *p, char **
 		return -1;
 	if (!path && path_member(p->workspace, "localPath", &path, err) < 0)
 		return -1;
-	*ret = path ? xstrdup(path) : xasprintf("%s/paperclip-fake-sandbox-workspace", temp);
+	*ret = path ? xstrdup(path) : NULL;
 	return 0;
+}
+
+/* The directory for those who name none: it is the same for all workers. */
+static char *common_workspace(struct fake_state *state)
+{
+	cleanup_free char *temp = fake_temp_dir();
+	cleanup_free char *path = xasprintf("%s/paperclip-fake-sandbox-workspace", temp);
+
+	if (!state->common_workspace && mkdir(path, 0777) == 0)
+		state->common_workspace = xstrdup(path);
+	return steal(&path);
 }
 
 static int make_workspace(const char *path, struct err *err)
@@ -244,7 +260,11 @@ int fake_realize_workspace(struct op *op, const struct realize_params *p, struct
 {
 	cleanup_free char *cwd = NULL;
 
-	if (workspace_path(op, p, &cwd, err) < 0 || make_workspace(cwd, err) < 0)
+	if (workspace_path(op, p, &cwd, err) < 0)
+		return -1;
+	if (!cwd)
+		cwd = common_workspace(op_state(op));
+	if (make_workspace(cwd, err) < 0)
 		return -1;
 	ret->metadata = json_pack("{s:s, s:s}", "provider", FAKE_PROVIDER_NAME, "remoteCwd", cwd);
 	ret->cwd = steal(&cwd);
