@@ -23,21 +23,32 @@ struct worker;
 
 struct init_options {
 	/*
-	 * Launcher's argument vector, e.g. {"bwrap", …, "--", NULL}: the init's own path (as a /proc/self/fd path or, if
-	 * `binary_fd_flag` is set, see below) and arguments are appended. NULL: the init is started directly.
+	 * Launcher's argument vector, e.g. {"bwrap", …, "--proc", "/proc", "--unshare-pid", "--as-pid-1", "--", NULL}, looked up
+	 * in the worker's PATH: the init's own path and arguments are appended. The path is /proc/self/fd/N, the descriptor
+	 * is inherited: so the launcher needs no file of ours in the sandbox, but it must mount /proc (that of the sandbox's
+	 * pid namespace) and leave descriptors alone, as bubblewrap does. NULL: the init is started directly.
 	 */
 	char *const *launcher;
-	char *const *envp;   /* of the launcher; NULL: empty */
-	/* Called in the child between fork and exec; async-signal-safe things only (rlimits, joining a cgroup). May be NULL. */
+	char *const *envp; /* of the launcher; NULL: empty */
+	/*
+	 * Called in the child between vfork and exec, in the worker's own memory: async-signal-safe things only (rlimits, joining
+	 * a cgroup, clearing close-on-exec). Returns 0, or -1 with errno, which fails the start. May be NULL.
+	 */
 	int (*child_setup)(void *arg);
 	void *child_setup_arg;
 };
 
-/* Starts an init and waits until it answers (waits). On failure *err has what the launcher printed on stderr. */
+/*
+ * Starts an init and waits until it answers (waits). On failure *err has what the launcher printed on stderr, or sys_errno says
+ * why it could not be executed. SIGPIPE is ignored in this process from the first call on, unless it has a handler.
+ */
 int init_start(const struct init_options *options, struct init **ret, struct err *err);
-/* Kills everything that the init started, and the init; waits until all of it is gone (at most ~2 s). NULL is fine. */
+/*
+ * Kills everything that the init started, and the init; waits until all of it is gone (at most ~2 s). NULL is fine. A
+ * process_run that is still under way in another fiber fails with ERR_TRANSPORT.
+ */
 void init_stop(struct init *init);
-/* As init_stop, without waiting: from outside fibers. */
+/* As init_stop, without waiting: from outside fibers. The loop finishes it. */
 void init_kill(struct init *init);
 bool init_is_alive(const struct init *init);
 /* The worker's own init; started at first use (waits). Borrowed. */
@@ -50,7 +61,7 @@ struct process_spec {
 	const char *search_path; /* of the look-up; NULL or "": nothing is found but paths with '/' */
 	const char *cwd;         /* NULL: the init's own */
 	struct input *input;     /* NULL: /dev/null */
-	struct output *output;   /* where its bytes go */
+	struct output *output;   /* where its bytes go; NULL: they are dropped */
 	int64_t timeout_ms;      /* <= 0: none but the fiber's deadline */
 	int64_t grace_ms;        /* between SIGTERM and SIGKILL */
 	/*
@@ -74,17 +85,24 @@ struct process_result {
 	int term_signal;
 	int start_errno;
 	enum process_step start_step;
-	bool timed_out; /* timeout_ms or the fiber's deadline passed; outcome is what ended it then */
+	/*
+	 * timeout_ms or the fiber's deadline passed; outcome is what ended it then. PROCESS_NOT_STARTED with start_errno 0: the
+	 * deadline passed while the command waited in line for descriptors (process_limit.h).
+	 */
+	bool timed_out;
 };
 
 /*
  * Runs the command to its end (waits). On timeout: SIGTERM to the tree, grace_ms, SIGKILL; what was printed is kept and 0 is
- * returned with timed_out. On cancellation: the same, then -1 with ERR_CANCELLED. -1 with ERR_TRANSPORT: the init died.
- * A command that does not read its stdin is no error.
+ * returned with timed_out. On cancellation: the same, then -1 with ERR_CANCELLED. -1 with ERR_TRANSPORT: the init died, or
+ * the command killed its supervisor. A command that does not read its stdin is no error.
+ *
+ * The command leads a session of its own, with signals as a fresh process has them and no descriptor above 2. A program that the
+ * kernel cannot execute (ENOEXEC: a script without #!) is an error, not a shell script.
  */
 int process_run(struct init *init, const struct process_spec *spec, struct process_result *ret, struct err *err);
 
-/* "SIGTERM" for 15; NULL for 0 or an unknown number. */
+/* "SIGTERM" for 15; NULL for 0, a real-time signal or an unknown number. */
 const char *process_signal_name(int number);
 
 #endif
