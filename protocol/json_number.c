@@ -53,10 +53,34 @@ json_t *json_number_read(const char *text, size_t len)
 	return read_terminated(copy, len);
 }
 
-/* value > 0 with that many significant digits: the digits without trailing zeros, and n with value = 0.DIGITS x 10^n. */
+/* The value of 0.DIGITS x 10^n. */
+static double decimal_value(const char *digits, int n)
+{
+	char text[40];
+
+	snprintf(text, sizeof(text), "%se%d", digits, n - (int)strlen(digits));
+	return parse(text);
+}
+
+/* Adds one to the last digit. */
+static void increment(char *digits, int *n)
+{
+	size_t i = strlen(digits);
+
+	while (i > 0 && digits[i - 1] == '9')
+		digits[--i] = '0';
+	if (i > 0) {
+		digits[i - 1]++;
+	} else {
+		digits[0] = '1';
+		++*n;
+	}
+}
+
+/* value > 0 with that many significant digits: value = 0.DIGITS x 10^n. Whether they read back as the same double. */
 static bool shorten(double value, int precision, char digits[20], int *ret_n)
 {
-	char text[40], check[40];
+	char text[40];
 	size_t count = 0;
 	const char *e;
 
@@ -67,12 +91,13 @@ static bool shorten(double value, int precision, char digits[20], int *ret_n)
 		if (*p >= '0' && *p <= '9')
 			digits[count++] = *p;
 	}
-	while (count > 1 && digits[count - 1] == '0')
-		count--;
 	digits[count] = '\0';
 	*ret_n = (int)strtol(e + 1, NULL, 10) + 1;
-	snprintf(check, sizeof(check), "%se%d", digits, *ret_n - (int)count);
-	return parse(check) == value;
+	if (decimal_value(digits, *ret_n) == value)
+		return true;
+	/* Doubles lie closer below a power of two than above: the next decimal up may do where the nearest, below, does not. */
+	increment(digits, ret_n);
+	return decimal_value(digits, *ret_n) == value;
 }
 
 static void shortest(double value, char digits[20], int *ret_n)
@@ -82,6 +107,8 @@ static void shortest(double value, char digits[20], int *ret_n)
 
 	while (!shorten(value, precision, digits, ret_n))
 		precision++;
+	for (size_t i = strlen(digits); i > 1 && digits[i - 1] == '0'; i--)
+		digits[i - 1] = '\0';
 }
 
 /* ECMA-262, Number::toString. */

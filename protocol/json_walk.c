@@ -327,6 +327,7 @@ void json_unescape(const char *text, size_t len, struct buf *out)
 	size_t i = 0, n;
 
 	buf_reserve(out, len);
+	buf_added(out, 0); /* "" is a string too */
 	while (i < len) {
 		const char *slash = memchr(text + i, '\\', len - i);
 
