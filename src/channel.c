@@ -52,6 +52,7 @@ struct channel {
 	struct ndjson lines;
 	int in_fd, out_fd;
 	bool out_is_socket, in_is_socket;
+	bool in_more; /* the last read was a full one */
 	struct fd_watch *in_watch, *out_watch; /* NULL: always ready */
 	struct fiber *reader, *writer;         /* NULL: ended */
 	struct list queue;
@@ -316,21 +317,21 @@ static void hand_on(struct channel *c, enum ndjson_event event, char *line, size
 static int read_some(struct channel *c)
 {
 	for (;;) {
+		/* After a short read there is nothing more yet, most of the time. */
+		if (!c->in_more && c->in_watch && fd_watch_wait(c->in_watch, FD_READABLE, NULL) < 0)
+			return -1;
 		char *room = ndjson_room(&c->lines, READ_BYTES);
 		ssize_t n = c->in_is_socket ? recv(c->in_fd, room, READ_BYTES, MSG_DONTWAIT) : read(c->in_fd, room, READ_BYTES);
 
+		c->in_more = n == READ_BYTES;
 		if (n > 0) {
 			ndjson_added(&c->lines, (size_t)n);
 			return 1;
 		}
 		if (n == 0)
 			return 0;
-		if (errno == EAGAIN && c->in_watch) {
-			if (fd_watch_wait(c->in_watch, FD_READABLE, NULL) < 0)
-				return -1;
-		} else if (errno != EINTR) {
+		if (errno != EINTR && !(errno == EAGAIN && c->in_watch))
 			return 0; /* a reset connection, a closed descriptor: the host is gone */
-		}
 	}
 }
 

@@ -8,32 +8,43 @@
 
 struct fd_watch {
 	uv_poll_t poll;
-	int wanted;            /* UV_READABLE | UV_WRITABLE that somebody waits for */
+	int armed;             /* UV_READABLE | UV_WRITABLE that the loop looks for */
 	struct event ready[2]; /* by enum fd_ready */
 };
 
+static const int masks[] = {[FD_READABLE] = UV_READABLE, [FD_WRITABLE] = UV_WRITABLE};
+
 static void on_poll(uv_poll_t *poll, int status, int events);
 
-/* Level-triggered: watch only what is waited for, or the loop would spin. */
 static void update(struct fd_watch *watch)
 {
-	if (watch->wanted)
-		uv_poll_start(&watch->poll, watch->wanted, on_poll);
+	if (watch->armed)
+		uv_poll_start(&watch->poll, watch->armed, on_poll);
 	else
 		uv_poll_stop(&watch->poll);
 }
 
+/*
+ * The watch is level-triggered and stays armed from one wait to the next, which saves two system calls a wait. It is disarmed when it
+ * fires and nobody waits: the loop would spin.
+ */
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
 	struct fd_watch *watch = poll->data;
-	int got = status < 0 ? watch->wanted : events & watch->wanted;
+	int unwanted = 0;
 
-	watch->wanted &= ~got;
-	if (got & UV_READABLE)
-		event_set(&watch->ready[FD_READABLE]);
-	if (got & UV_WRITABLE)
-		event_set(&watch->ready[FD_WRITABLE]);
-	update(watch);
+	for (int what = 0; what < 2; what++) {
+		if (!((status < 0 ? watch->armed : events & watch->armed) & masks[what]))
+			continue;
+		if (watch->ready[what].waiter)
+			event_set(&watch->ready[what]);
+		else
+			unwanted |= masks[what];
+	}
+	if (unwanted) {
+		watch->armed &= ~unwanted;
+		update(watch);
+	}
 }
 
 int fd_watch_create(int fd, struct fd_watch **ret, struct err *err)
@@ -65,15 +76,10 @@ void fd_watch_destroy(struct fd_watch *watch)
 
 int fd_watch_wait(struct fd_watch *watch, enum fd_ready what, struct err *err)
 {
-	int mask = what == FD_READABLE ? UV_READABLE : UV_WRITABLE;
-
 	watch->ready[what].set = false;
-	watch->wanted |= mask;
-	update(watch);
-	if (event_wait(&watch->ready[what], err) < 0) {
-		watch->wanted &= ~mask;
+	if (!(watch->armed & masks[what])) {
+		watch->armed |= masks[what];
 		update(watch);
-		return -1;
 	}
-	return 0;
+	return event_wait(&watch->ready[what], err);
 }
