@@ -109,6 +109,12 @@ void message_add_text(struct message *m, struct buf *text)
 	*text = BUF_INIT(text->max);
 }
 
+void message_copy_text(const struct message *m, struct buf *ret)
+{
+	for (size_t i = 0; i < m->count; i++)
+		buf_append(ret, m->parts[i].bytes.data, m->parts[i].bytes.len);
+}
+
 /* --- sending --- */
 
 static void count_queued(struct channel *c, const struct message *m)

@@ -45,6 +45,8 @@ void message_destroy(struct message *m);
 struct buf *message_tail(struct message *m);
 /* Raw text (valid UTF-8), which is escaped on its way out. Takes the buffer's memory over. */
 void message_add_text(struct message *m, struct buf *text);
+/* Appends the message's bytes, raw texts as they are. */
+void message_copy_text(const struct message *m, struct buf *ret);
 
 /* Queues the message (taken over), which must be a whole line with its \n. After the host is gone it is dropped. */
 void channel_send(struct channel *c, struct message *m);
