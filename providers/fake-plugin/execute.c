@@ -78,7 +78,7 @@ static int env_build(const json_t *given, struct strv *env, const char **ret_pat
 /* For process_spec: 0 is "no limit". */
 static int64_t timeout_ms_of(const struct execute_params *p)
 {
-	cleanup_config struct fake_config config;
+	cleanup_config struct fake_config config = {0};
 	double ms;
 
 	fake_config_parse(p->base.config, &config);

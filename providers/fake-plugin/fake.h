@@ -29,6 +29,7 @@ struct fake_state {
 	struct fiber *sweeper; /* removes what dead workers left; NULL: not running */
 	struct event swept;
 	bool sweep_started;
+	char *common_workspace; /* owned; the directory for leases that nobody knows, if we made it */
 };
 
 /* --- config.c --- */
@@ -78,7 +79,7 @@ int fake_destroy_lease(struct op *op, const struct lease_params *p, enum lease_e
 int fake_realize_workspace(struct op *op, const struct realize_params *p, struct realize_result *ret, struct err *err);
 /* Forgets the lease and removes its directory (waits). An unknown or NULL id is success. On failure the lease stays known. */
 int fake_lease_remove(struct fake_state *state, const char *company, const char *id, struct err *err);
-/* Removes all leases (waits); what could not be removed is logged. */
+/* Removes all leases (waits), and the common workspace if it is ours and empty; what could not be removed is logged. */
 void fake_lease_remove_all(struct fake_state *state);
 /* Frees the memory of all; directories stay. */
 void fake_lease_forget_all(struct fake_state *state);

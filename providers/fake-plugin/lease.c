@@ -48,7 +48,7 @@ static struct fake_lease *lease_find(struct fake_state *state, const char *compa
 static struct fake_lease *lease_make(struct fake_state *state, const struct request_base *base, const char *id, struct err *err)
 {
 	struct fake_root root = FAKE_ROOT_INIT;
-	cleanup_config struct fake_config config;
+	cleanup_config struct fake_config config = {0};
 
 	fake_sweep_start(state);
 	if (fake_root_make(&root, err) < 0)
@@ -99,7 +99,7 @@ static char *random_uuid(void)
 
 static bool reuses_lease(const struct request_base *base)
 {
-	cleanup_config struct fake_config config;
+	cleanup_config struct fake_config config = {0};
 
 	fake_config_parse(base->config, &config);
 	return config.reuse_lease;

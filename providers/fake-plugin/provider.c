@@ -55,7 +55,7 @@ static void health(void *arg, json_t *details)
 
 static int validate_config(const json_t *config, struct validation *ret, struct err *err)
 {
-	cleanup_config struct fake_config parsed;
+	cleanup_config struct fake_config parsed = {0};
 
 	fake_config_parse(config, &parsed);
 	ret->normalized = fake_config_normalized(&parsed);
@@ -64,7 +64,7 @@ static int validate_config(const json_t *config, struct validation *ret, struct 
 
 static int probe(struct op *op, const struct probe_params *p, struct probe_report *ret, struct err *err)
 {
-	cleanup_config struct fake_config config;
+	cleanup_config struct fake_config config = {0};
 
 	fake_config_parse(p->base.config, &config);
 	ret->ok = true;
@@ -78,6 +78,7 @@ extern const struct provider fake_plugin_provider;
 const struct provider fake_plugin_provider = {
 	.driver_key = "fake-plugin",
 	.declaration = fake_plugin_driver_json,
+	.leases_end_with_worker = true,
 	.create = create,
 	.stop = stop,
 	.destroy = destroy,

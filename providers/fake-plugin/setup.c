@@ -128,7 +128,7 @@ static struct fake_session *session_create(struct op *op, const struct setup_par
 {
 	struct fake_state *state = op_state(op);
 	struct fake_session *s = xmalloc(sizeof *s);
-	cleanup_config struct fake_config config;
+	cleanup_config struct fake_config config = {0};
 
 	fake_config_parse(p->base.config, &config);
 	*s = (struct fake_session){
@@ -185,7 +185,7 @@ static void template_remember(struct op *op, const struct setup_params *p, const
 static json_t *template_answer(const struct fake_session *s, const struct setup_params *p)
 {
 	const char *source = p->source_template_ref ? p->source_template_ref : s->source_template_ref;
-	cleanup_config struct fake_config config;
+	cleanup_config struct fake_config config = {0};
 
 	fake_config_parse(p->base.config, &config);
 	return json_pack("{s:s, s:s, s:{s:s, s:O, s:b, s:b, s:s, s:b}}", "templateRef", s->captured_template_ref, "templateKind",
