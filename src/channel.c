@@ -442,6 +442,9 @@ void channel_close(struct channel *c, int64_t ms)
 	while (c->reader)
 		event_wait(&c->reader_ended, NULL);
 	scope_leave(&scope);
+	/* A watch stays armed between waits, and an armed one would keep the loop going for as long as the host's end is open. */
+	fd_watch_destroy(steal(&c->in_watch));
+	fd_watch_destroy(steal(&c->out_watch));
 }
 
 void channel_destroy(struct channel *c)
