@@ -138,6 +138,8 @@ struct provider {
 	const char *driver_key;
 	/* JSON text of the manifest's environmentDrivers entry (providers/<name>/driver.json): the one source of its schema. */
 	const char *declaration;
+	/* No lease outlives the worker that made it, kept or not. */
+	bool leases_end_with_worker;
 
 	/*
 	 * State of the provider in one worker: what op_state() gives. Made before the first request, in no fiber.
