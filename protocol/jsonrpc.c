@@ -208,8 +208,8 @@ static int end_line(struct buf *out)
 }
 
 /*
- * An id as it came, but for what would end the line at the host: U+2028 and U+2029, which stand in strings only, are escaped, and \r,
- * which is white space in an id that is an array or object, becomes a space.
+ * An id as it came, but for what would end the line at the host: U+2028 and U+2029, which stand in strings only, are escaped, and line
+ * ends, which are white space in an id that is an array or object, become spaces.
  */
 static int write_id(struct buf *out, const char *id, size_t id_len)
 {
@@ -222,7 +222,7 @@ static int write_id(struct buf *out, const char *id, size_t id_len)
 	for (size_t i = 0; i < id_len; i++) {
 		bool separator = id_len - i >= 3 && memcmp(id + i, "\xE2\x80", 2) == 0 && (id[i + 2] & 0xFE) == 0xA8;
 
-		if (!separator && id[i] != '\r')
+		if (!separator && id[i] != '\r' && id[i] != '\n')
 			continue;
 		if (buf_append(out, id + begin, i - begin) < 0 ||
 		    buf_append_str(out, !separator ? " " : id[i + 2] == '\xA8' ? "\\u2028" : "\\u2029") < 0)
