@@ -4,7 +4,7 @@
  * it waits or ends; either way control returns to the drain. A waiting fiber is made ready by its event, its timer or a
  * cancellation, whichever comes first, and finds out by itself which it was.
  *
- * A new stack is entered once by swapcontext (which costs system calls); from then on all switches are _setjmp/_longjmp. A
+ * A new stack is entered once by setcontext (which costs system calls); from then on all switches are _setjmp/_longjmp. A
  * stack in the pool keeps its trampoline, which then calls the next function. QEMU's coroutine-ucontext.c works in this way.
  *
  * This file is built without _FORTIFY_SOURCE: its longjmp check takes a jump to another stack for an error.
@@ -37,6 +37,7 @@
 #endif
 #endif
 #ifdef WITH_ASAN
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -79,7 +80,7 @@ struct scheduler {
 	jmp_buf env; /* of the drain, while a fiber runs */
 	void *fake_stack;
 	/* Not locals: the frame that enters a new stack is never returned to, and its red zones would stay poisoned. */
-	ucontext_t entry, left;
+	ucontext_t entry;
 	const void *stack_bottom; /* of the thread, for AddressSanitizer */
 	size_t stack_size;
 };
@@ -139,7 +140,12 @@ static void enter_new_stack(struct fiber *f)
 	context->uc_stack.ss_size = STACK_BYTES;
 	context->uc_link = NULL;
 	makecontext(context, (void (*)(void))trampoline, 2, (unsigned)p, (unsigned)(p >> 16 >> 16));
-	swapcontext(&sched->left, context);
+#ifdef WITH_ASAN
+	/* Another stack may have been at this address. */
+	__asan_unpoison_memory_region(context->uc_stack.ss_sp, context->uc_stack.ss_size);
+#endif
+	/* Nobody comes back by the context: the way out is the longjmp to sched->env. */
+	setcontext(context);
 }
 
 static void switch_to_fiber(struct fiber *f)
