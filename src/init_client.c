@@ -1,15 +1,15 @@
 /*
- * Life of a struct init: init_start launches the program and waits for READY. From then on packets come and go by the socket's
- * watcher. It is dead when the socket ends, the launcher ends, or it is stopped; what comes first shuts the socket, wakes all
- * commands as lost, and gives the launcher a while before it is killed. It has ended when the launcher is reaped; its handles
- * are closed then, and the memory goes with the last reference: the owner's (until stop or kill), one for each open handle, one
- * for each init_hold.
+ * Life of a struct init: init_start launches the program and waits for READY. From then on supervisors are made on the control
+ * socket and commands run on theirs. The init is dead when the control socket ends, the launcher ends, or it is stopped; what
+ * comes first shuts all sockets, wakes all commands as lost, and gives the launcher a while before it is killed. It has ended
+ * when the launcher is reaped; its handles are closed then, and the memory goes with the last reference: the owner's (until
+ * stop or kill), one for each open handle, one for each init_hold.
  */
 #include "init_client.h"
 
 #include "base/mem.h"
-#include "init/wire.h"
 #include "init_launch.h"
+#include "init_link.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -25,29 +25,29 @@
 #endif
 
 #define STOP_MS 2000          /* that init_stop waits */
-#define KILL_LAUNCHER_MS 1500 /* after the socket was shut: then it gets SIGKILL */
-#define RETRY_MS 10           /* a packet that the kernel had no memory for */
-#define PACKETS_A_TURN 256    /* then other fibers and callbacks get theirs */
+#define KILL_LAUNCHER_MS 1500 /* after the sockets were shut: then it gets SIGKILL */
+#define RETRY_MS 10           /* for packets that the kernel had no memory for */
+#define IDLE_MAX 4            /* supervisors that are kept without a command: they count against a sandbox's limits */
 
-struct packet {
-	struct list link;
-	int fds[WIRE_FDS_MAX]; /* owned */
-	int fd_count;
-	size_t len;
-	unsigned char bytes[];
+struct init_supervisor {
+	struct init_link link;
+	struct init *init;
+	struct list entry; /* in the init's list of idle or busy ones */
+	bool idle;
+	struct init_command *command; /* borrowed; NULL: none */
 };
 
 struct init {
 	unsigned refs;
 	struct init_child child;
-	uv_poll_t socket;
+	struct init_link control;
 	uv_poll_t exit;
 	uv_timer_t timer;
-	unsigned handles;     /* of the three, not closed yet */
-	struct list commands; /* of struct init_command */
-	struct list unsent;   /* packets, in order */
+	unsigned handles; /* open ones: of the three above and the supervisors */
+	struct list idle; /* supervisors, the last used first */
+	unsigned idle_count;
+	struct list busy; /* supervisors */
 	struct list hangers_on;
-	uint64_t last_id;
 	bool ready;
 	bool dead;  /* no command can run any more */
 	bool ended; /* the launcher was reaped */
@@ -67,124 +67,182 @@ void init_release(struct init *init)
 {
 	if (--init->refs)
 		return;
-	assert(list_empty(&init->commands) && list_empty(&init->hangers_on) && init->handles == 0);
+	assert(list_empty(&init->idle) && list_empty(&init->busy) && list_empty(&init->hangers_on) && init->handles == 0);
 	close_fd(init->child.words_fd);
 	init_launch_release();
 	free(init);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void handle_opened(struct init *init)
 {
-	struct init *init = handle->data;
+	init->handles++;
+	init->refs++;
+}
 
+static void handle_closed(struct init *init)
+{
 	init->handles--;
 	event_set(&init->changed);
 	init_release(init);
 }
 
-static void close_handle(uv_handle_t *handle)
+static void on_closed(uv_handle_t *handle)
 {
-	if (!uv_is_closing(handle))
-		uv_close(handle, on_closed);
+	handle_closed(handle->data);
 }
 
-/* --- what is sent --- */
-
-static void packet_destroy(struct packet *p)
+static void on_control_closed(struct init_link *link)
 {
-	while (p->fd_count > 0)
-		close_fd(p->fds[--p->fd_count]);
-	list_remove(&p->link);
-	free(p);
+	handle_closed(container_of(link, struct init, control));
 }
 
-static struct packet *packet_create(const void *head, size_t head_len, size_t room)
-{
-	struct packet *p = xmalloc(sizeof(*p) + head_len + room);
-
-	list_init(&p->link);
-	p->fd_count = 0;
-	p->len = head_len;
-	memcpy(p->bytes, head, head_len);
-	return p;
-}
-
-static ssize_t packet_send(int fd, const struct packet *p)
-{
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(p->fds))] = {0};
-	struct iovec iov = {.iov_base = (void *)(uintptr_t)p->bytes, .iov_len = p->len};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	size_t fds_len = (size_t)p->fd_count * sizeof(int);
-	ssize_t n;
-
-	if (p->fd_count) {
-		msg.msg_control = control;
-		msg.msg_controllen = CMSG_SPACE(fds_len);
-		struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-		*cmsg = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(fds_len)};
-		memcpy(CMSG_DATA(cmsg), p->fds, fds_len);
-	}
-	do
-		n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	return n;
-}
-
-static void on_socket(uv_poll_t *poll, int status, int events);
 static void on_timer(uv_timer_t *timer);
-static void receive_all(struct init *init);
-static void die(struct init *init);
 
-/*
- * Sends what is queued as far as it goes. What the socket has no room for follows when it is writable; where the kernel lacks
- * memory, or the user has too many descriptors on their way through sockets (ETOOMANYREFS), after a while.
- */
-static void flush(struct init *init)
+/* Steals the packet. */
+static int send_packet(struct init *init, struct init_link *link, struct init_packet *packet)
 {
-	bool full = false;
+	int error = init_link_send(link, packet);
 
-	while (!list_empty(&init->unsent) && !full) {
-		struct packet *p = container_of(init->unsent.next, struct packet, link);
-
-		if (packet_send(init->child.control_fd, p) >= 0) {
-			packet_destroy(p);
-			continue;
-		}
-		if (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM && errno != ETOOMANYREFS) {
-			receive_all(init); /* its last words */
-			die(init);
-			return;
-		}
-		full = errno == EAGAIN;
-		if (!full) {
-			uv_timer_start(&init->timer, on_timer, RETRY_MS, 0);
-			break;
-		}
-	}
-	uv_poll_start(&init->socket, full ? UV_READABLE | UV_WRITABLE : UV_READABLE, on_socket);
+	if (init_link_needs_retry(link))
+		uv_timer_start(&init->timer, on_timer, RETRY_MS, 0);
+	return error;
 }
 
-static void enqueue(struct init *init, struct packet *p)
-{
-	bool waits = !list_empty(&init->unsent);
+/* --- supervisors --- */
 
-	if (!waits && packet_send(init->child.control_fd, p) >= 0) {
-		packet_destroy(p);
+static void on_supervisor_closed(struct init_link *link)
+{
+	struct init_supervisor *s = container_of(link, struct init_supervisor, link);
+	struct init *init = s->init;
+
+	free(s);
+	handle_closed(init);
+}
+
+/* Moves it to the front of one of the two lists. */
+static void supervisor_set_idle(struct init_supervisor *s, bool idle)
+{
+	struct init *init = s->init;
+
+	init->idle_count += (unsigned)idle - (unsigned)s->idle;
+	s->idle = idle;
+	list_remove(&s->entry);
+	list_append((idle ? &init->idle : &init->busy)->next, &s->entry);
+}
+
+static void supervisor_close(struct init_supervisor *s)
+{
+	supervisor_set_idle(s, false);
+	list_remove(&s->entry);
+	init_link_close(&s->link);
+}
+
+/* It was killed, or is given up with the init. */
+static void supervisor_lose(struct init_supervisor *s)
+{
+	struct init_command *command = s->command;
+
+	supervisor_close(s);
+	if (!command)
+		return;
+	s->command = NULL;
+	command->supervisor = NULL;
+	command->lost = true;
+	event_set(command->changed);
+}
+
+static void on_supervisor_event(struct init_link *link, const struct wire_event *event)
+{
+	struct init_supervisor *s = container_of(link, struct init_supervisor, link);
+	struct init_command *command = s->command;
+
+	if (!event) {
+		supervisor_lose(s);
 		return;
 	}
-	list_append(&init->unsent, &p->link);
-	if (!waits)
-		flush(init);
+	if (!command)
+		return;
+	switch (event->type) {
+	case WIRE_FAILED:
+		command->failed = command->ended = true;
+		command->start_errno = event->value;
+		command->start_step = (enum process_step)event->detail;
+		break;
+	case WIRE_EXITED:
+		command->exited = true;
+		command->wait_status = event->value;
+		command->ended = event->detail & WIRE_TREE_ENDED;
+		break;
+	case WIRE_ENDED:
+		command->ended = true;
+		break;
+	default:
+		return;
+	}
+	event_set(command->changed);
+}
+
+/* A new one, among the busy. */
+static struct init_supervisor *supervisor_create(struct init *init, struct err *err)
+{
+	const struct wire_event request = {.type = WIRE_SUPERVISOR};
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		err_set_errno(err, errno, "make a socket");
+		return NULL;
+	}
+	struct init_supervisor *s = xcalloc(1, sizeof(*s));
+
+	s->init = init;
+	s->link.on_event = on_supervisor_event;
+	s->link.on_closed = on_supervisor_closed;
+	if (init_link_open(&s->link, pair[0], err) < 0) {
+		close(pair[1]);
+		free(s);
+		return NULL;
+	}
+	handle_opened(init);
+	list_append(&init->busy, &s->entry);
+	struct init_packet *packet = init_packet_create(&request, sizeof(request), 0);
+
+	packet->fds[0] = pair[1];
+	packet->fd_count = 1;
+	/* If it cannot be sent, the pair's end tells. */
+	send_packet(init, &init->control, packet);
+	return s;
+}
+
+/* An idle one or a new one. */
+static struct init_supervisor *supervisor_take(struct init *init, struct err *err)
+{
+	while (!list_empty(&init->idle)) {
+		struct init_supervisor *s = container_of(init->idle.next, struct init_supervisor, entry);
+
+		init_link_receive(&s->link); /* a command may have killed it */
+		if (s->link.fd < 0)
+			continue;
+		supervisor_set_idle(s, false);
+		return s;
+	}
+	return supervisor_create(init, err);
+}
+
+static void supervisor_give(struct init_supervisor *s, bool reusable)
+{
+	s->command = NULL;
+	if (reusable && s->init->idle_count < IDLE_MAX)
+		supervisor_set_idle(s, true);
+	else
+		supervisor_close(s);
 }
 
 /* --- the end --- */
 
-static void command_lose(struct init_command *command)
+static void lose_all(struct list *supervisors)
 {
-	command->lost = true;
-	init_forget(command);
-	event_set(command->changed);
+	list_for_each(item, supervisors)
+		supervisor_lose(container_of(item, struct init_supervisor, entry));
 }
 
 /* The init cannot be used any more. It sees the socket's end, kills all and exits. */
@@ -193,14 +251,22 @@ static void die(struct init *init)
 	if (init->dead)
 		return;
 	init->dead = true;
-	close_handle((uv_handle_t *)&init->socket);
-	init->child.control_fd = close_fd(init->child.control_fd);
-	list_for_each(item, &init->unsent)
-		packet_destroy(container_of(item, struct packet, link));
-	list_for_each(item, &init->commands)
-		command_lose(container_of(item, struct init_command, link));
+	init_link_close(&init->control);
+	lose_all(&init->busy);
+	lose_all(&init->idle);
 	if (!init->ended)
 		uv_timer_start(&init->timer, on_timer, KILL_LAUNCHER_MS, 0);
+	event_set(&init->changed);
+}
+
+static void on_control_event(struct init_link *link, const struct wire_event *event)
+{
+	struct init *init = container_of(link, struct init, control);
+
+	if (!event)
+		die(init);
+	else if (event->type == WIRE_READY)
+		init->ready = true;
 	event_set(&init->changed);
 }
 
@@ -217,11 +283,13 @@ static void on_exit_poll(uv_poll_t *poll, int status, int events)
 		return;
 	init->wait_status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status & 0x7f;
 	init->ended = true;
-	/* Its last words are still in the socket. */
-	receive_all(init);
+	/* Last words are still in the sockets. */
+	init_link_receive(&init->control);
+	list_for_each(item, &init->busy)
+		init_link_receive(&container_of(item, struct init_supervisor, entry)->link);
 	die(init);
-	close_handle((uv_handle_t *)&init->exit);
-	close_handle((uv_handle_t *)&init->timer);
+	uv_close((uv_handle_t *)&init->exit, on_closed);
+	uv_close((uv_handle_t *)&init->timer, on_closed);
 	init->child.pidfd = close_fd(init->child.pidfd);
 	event_set(&init->changed);
 }
@@ -229,82 +297,22 @@ static void on_exit_poll(uv_poll_t *poll, int status, int events)
 static void on_timer(uv_timer_t *timer)
 {
 	struct init *init = timer->data;
+	bool again;
 
-	if (!init->dead)
-		flush(init);
-	else if (!init->ended)
+	if (init->dead) {
 		syscall(SYS_pidfd_send_signal, init->child.pidfd, SIGKILL, NULL, 0);
-}
-
-/* --- what is received --- */
-
-static void take_event(struct init *init, const struct wire_event *event)
-{
-	struct init_command *command = NULL;
-
-	if (event->type == WIRE_READY) {
-		init->ready = true;
-		event_set(&init->changed);
 		return;
 	}
-	list_for_each(item, &init->commands) {
-		command = container_of(item, struct init_command, link);
-		if (command->id == event->id)
-			break;
-		command = NULL;
+	init_link_retry(&init->control);
+	again = init_link_needs_retry(&init->control);
+	list_for_each(item, &init->busy) {
+		struct init_link *link = &container_of(item, struct init_supervisor, entry)->link;
+
+		init_link_retry(link);
+		again = again || init_link_needs_retry(link);
 	}
-	if (!command) /* forgotten: its tree lived on */
-		return;
-	switch (event->type) {
-	case WIRE_FAILED:
-		command->failed = command->ended = true;
-		command->start_errno = event->value;
-		command->start_step = (enum process_step)event->detail;
-		break;
-	case WIRE_EXITED:
-		command->exited = true;
-		command->wait_status = event->value;
-		command->ended = event->detail & WIRE_TREE_ENDED;
-		break;
-	case WIRE_ENDED:
-		command->ended = true;
-		break;
-	case WIRE_LOST:
-		command->lost = true;
-		break;
-	default:
-		return;
-	}
-	event_set(command->changed);
-}
-
-/* Reads what is there. The socket's end is the init's death. */
-static void receive_all(struct init *init)
-{
-	for (int i = 0; i < PACKETS_A_TURN && !init->dead; i++) {
-		struct wire_event event;
-		ssize_t n = recv(init->child.control_fd, &event, sizeof(event), MSG_DONTWAIT);
-
-		if (n == sizeof(event)) {
-			take_event(init, &event);
-		} else if (n < 0 && (errno == EINTR || errno == ECONNRESET)) {
-			continue; /* reset: it left packets of ours unread; those of its own follow all the same */
-		} else {
-			if (n == 0 || (n < 0 && errno != EAGAIN))
-				die(init);
-			return;
-		}
-	}
-}
-
-static void on_socket(uv_poll_t *poll, int status, int events)
-{
-	struct init *init = poll->data;
-
-	if (status < 0 || events & UV_READABLE)
-		receive_all(init);
-	if (!init->dead && events & UV_WRITABLE)
-		flush(init);
+	if (again)
+		uv_timer_start(timer, on_timer, RETRY_MS, 0);
 }
 
 /* --- start and stop --- */
@@ -318,49 +326,43 @@ static void ignore_sigpipe(void)
 		signal(SIGPIPE, SIG_IGN);
 }
 
-static void watch(struct init *init, uv_handle_t *handle)
-{
-	handle->data = init;
-	init->handles++;
-	init->refs++;
-}
-
+/* Takes the child over; on failure it is killed. */
 static int init_create(const struct init_child *child, struct init **ret, struct err *err)
 {
 	struct init *init = xcalloc(1, sizeof(*init));
-	uv_loop_t *loop = scheduler_loop();
+	int rc = uv_poll_init(scheduler_loop(), &init->exit, child->pidfd);
 
+	if (rc < 0) {
+		/* Pollable by nature: only a lack of memory makes this fail. */
+		err_set_errno(err, -rc, "watch a process");
+		kill(child->pid, SIGKILL);
+		waitpid(child->pid, NULL, 0);
+		close_fd(child->control_fd);
+		close_fd(child->pidfd);
+		close_fd(child->words_fd);
+		init_launch_release();
+		free(init);
+		return -1;
+	}
 	init->child = *child;
 	init->refs = 1;
-	list_init(&init->commands);
-	list_init(&init->unsent);
+	list_init(&init->idle);
+	list_init(&init->busy);
 	list_init(&init->hangers_on);
-	uv_timer_init(loop, &init->timer);
-	watch(init, (uv_handle_t *)&init->timer);
-	/* Both are pollable by nature: only a lack of memory makes this fail. */
-	int rc = uv_poll_init(loop, &init->socket, child->control_fd);
-
-	if (rc == 0) {
-		watch(init, (uv_handle_t *)&init->socket);
-		rc = uv_poll_init(loop, &init->exit, child->pidfd);
+	uv_timer_init(scheduler_loop(), &init->timer);
+	init->exit.data = init->timer.data = init;
+	handle_opened(init);
+	handle_opened(init);
+	uv_poll_start(&init->exit, UV_READABLE, on_exit_poll);
+	init->control.on_event = on_control_event;
+	init->control.on_closed = on_control_closed;
+	if (init_link_open(&init->control, child->control_fd, err) < 0) {
+		init_stop(init);
+		return -1;
 	}
-	if (rc == 0) {
-		watch(init, (uv_handle_t *)&init->exit);
-		uv_poll_start(&init->socket, UV_READABLE, on_socket);
-		uv_poll_start(&init->exit, UV_READABLE, on_exit_poll);
-		*ret = init;
-		return 0;
-	}
-	err_set_errno(err, -rc, "watch the init");
-	kill(child->pid, SIGKILL);
-	waitpid(child->pid, NULL, 0);
-	close_fd(child->control_fd);
-	close_fd(child->pidfd);
-	if (init->handles > 1)
-		close_handle((uv_handle_t *)&init->socket);
-	close_handle((uv_handle_t *)&init->timer);
-	init_release(init);
-	return -1;
+	handle_opened(init);
+	*ret = init;
+	return 0;
 }
 
 int init_start(const struct init_options *options, struct init **ret, struct err *err)
@@ -467,9 +469,9 @@ static int put_strings_in_memfd(const struct process_spec *spec, size_t size)
 	return fd;
 }
 
-static struct packet *spawn_packet(const struct process_spec *spec, uint64_t id, struct err *err)
+static struct init_packet *spawn_packet(const struct process_spec *spec, struct err *err)
 {
-	struct wire_spawn head = {.type = WIRE_SPAWN, .id = id};
+	struct wire_spawn head = {.type = WIRE_SPAWN};
 
 	head.size = strlen(spec->file) + 1;
 	head.size += spec->search_path ? strlen(spec->search_path) + 1 : 0;
@@ -481,7 +483,7 @@ static struct packet *spawn_packet(const struct process_spec *spec, uint64_t id,
 		return NULL;
 	}
 	if (head.size <= WIRE_INLINE_MAX) {
-		struct packet *p = packet_create(&head, sizeof(head), head.size);
+		struct init_packet *p = init_packet_create(&head, sizeof(head), head.size);
 
 		put_strings((char *)p->bytes + p->len, spec);
 		p->len += head.size;
@@ -494,61 +496,68 @@ static struct packet *spawn_packet(const struct process_spec *spec, uint64_t id,
 		return NULL;
 	}
 	head.flags |= WIRE_IN_MEMFD;
-	struct packet *p = packet_create(&head, sizeof(head), 0);
+	struct init_packet *p = init_packet_create(&head, sizeof(head), 0);
 
 	p->fds[3] = fd;
 	p->fd_count = 4;
 	return p;
 }
 
+/* Takes stdio over if it succeeds. */
 static int spawn(struct init *init, const struct process_spec *spec, const int stdio[3], struct init_command *command,
 		 struct err *err)
 {
-	cleanup_err struct err e = ERR_INIT;
-
 	if (!init_is_alive(init))
 		return err_set(err, ERR_TRANSPORT, "the init that starts commands has ended");
-	command->id = ++init->last_id;
-	struct packet *p = spawn_packet(spec, command->id, &e);
+	struct init_supervisor *s = supervisor_take(init, err);
+	struct init_packet *p = s ? spawn_packet(spec, err) : NULL;
 
-	if (!p && e.sys_errno != E2BIG)
-		return err_move(err, &e);
 	if (!p) {
-		command->failed = command->ended = true;
-		command->start_errno = E2BIG;
-		command->start_step = PROCESS_STEP_EXEC;
-		event_set(command->changed);
+		if (s)
+			supervisor_give(s, true);
 		return -1;
 	}
 	memcpy(p->fds, stdio, 3 * sizeof(int));
 	p->fd_count = p->fd_count ? p->fd_count : 3;
-	list_append(&init->commands, &command->link);
-	enqueue(init, p);
+	s->command = command;
+	command->supervisor = s;
+	if (send_packet(init, &s->link, p) != 0)
+		supervisor_lose(s);
 	return 0;
 }
 
 int init_spawn(struct init *init, const struct process_spec *spec, const int stdio[3], struct init_command *command,
 	       struct err *err)
 {
-	list_init(&command->link);
-	if (spawn(init, spec, stdio, command, err) == 0)
+	cleanup_err struct err e = ERR_INIT;
+
+	if (spawn(init, spec, stdio, command, &e) == 0)
 		return 0;
 	for (int i = 0; i < 3; i++)
 		close(stdio[i]);
-	return command->failed ? 0 : -1;
+	if (e.sys_errno != E2BIG)
+		return err_move(err, &e);
+	command->failed = command->ended = true;
+	command->start_errno = E2BIG;
+	command->start_step = PROCESS_STEP_EXEC;
+	event_set(command->changed);
+	return 0;
 }
 
-void init_signal(struct init *init, const struct init_command *command, int signo)
+void init_signal(const struct init_command *command, int signo)
 {
-	const struct wire_signal request = {.type = WIRE_SIGNAL, .signo = signo, .id = command->id};
+	const struct wire_event request = {.type = WIRE_SIGNAL, .value = signo};
+	struct init_supervisor *s = command->supervisor;
 
-	if (!init->dead && !command->ended)
-		enqueue(init, packet_create(&request, sizeof(request), 0));
+	if (s && !command->ended)
+		send_packet(s->init, &s->link, init_packet_create(&request, sizeof(request), 0));
 }
 
 void init_forget(struct init_command *command)
 {
-	list_remove(&command->link);
+	if (command->supervisor)
+		supervisor_give(command->supervisor, command->ended);
+	command->supervisor = NULL;
 }
 
 void init_add_hanger_on(struct init *init, struct init_hanger_on *item)

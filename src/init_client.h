@@ -13,13 +13,12 @@
 
 /* One command, in its owner's memory, from init_spawn to init_forget. */
 struct init_command {
-	struct list link; /* in the init's list */
-	uint64_t id;
-	struct event *changed; /* borrowed; set with each change of what follows */
-	bool failed;           /* not started: start_errno, start_step */
-	bool exited;           /* wait_status */
-	bool ended;            /* no process of the tree is left; implied by failed, not by exited */
-	bool lost;             /* the supervisor was killed, or the init is dead: nothing more will come */
+	struct init_supervisor *supervisor; /* NULL: none, or no more */
+	struct event *changed;              /* borrowed; set with each change of what follows */
+	bool failed;                        /* not started: start_errno, start_step */
+	bool exited;                        /* wait_status */
+	bool ended;                         /* no process of the tree is left; implied by failed, not by exited */
+	bool lost;                          /* the supervisor was killed, or the init is dead: nothing more will come */
 	int wait_status;
 	int start_errno;
 	enum process_step start_step;
@@ -35,8 +34,8 @@ struct init_command {
 int init_spawn(struct init *init, const struct process_spec *spec, const int stdio[3], struct init_command *command,
 	       struct err *err);
 /* To all that the command has started and that is still there. Without effect when the tree has ended. */
-void init_signal(struct init *init, const struct init_command *command, int signo);
-/* The command's owner loses interest. Harmless when repeated. */
+void init_signal(const struct init_command *command, int signo);
+/* The command's owner loses interest; a tree that is still there lives on. Harmless when repeated. */
 void init_forget(struct init_command *command);
 
 /* Keeps the memory: until the release, all functions above and init_is_alive may be called. */

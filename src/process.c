@@ -109,11 +109,11 @@ static void run_end(struct run *run)
 
 	shield_enter(&scope, grace_ms + KILL_MS);
 	if (grace_ms) {
-		init_signal(run->init, &run->command, SIGTERM);
+		init_signal(&run->command, SIGTERM);
 		wait_for_tree(run, grace_ms);
 	}
 	if (!run->command.ended) {
-		init_signal(run->init, &run->command, SIGKILL);
+		init_signal(&run->command, SIGKILL);
 		wait_for_tree(run, KILL_MS);
 	}
 	process_io_pump(run->io, PROCESS_IO_REST, NULL);

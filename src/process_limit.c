@@ -5,8 +5,8 @@
 
 #include <sys/resource.h>
 
-/* Two pipes and a third for stdin, before the command has got its ends. */
-#define FDS_A_COMMAND 6
+/* Three pipes and a supervisor's socket, before the other side has got its ends. */
+#define FDS_A_COMMAND 8
 
 struct waiter {
 	struct list link;

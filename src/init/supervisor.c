@@ -3,139 +3,165 @@
 #include "command.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <string.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What the kernel sends when the init has died. */
-#define SUPERVISOR_ORPHANED SIGUSR1
+struct supervisor {
+	int fd; /* -1: the worker has closed it */
+	pid_t init;
+	const struct tree *tree;
+	struct packet *packet;
+	pid_t command; /* 0: none, or it was reaped */
+	bool has_tree;
+	bool killing;
+};
 
-void send_event(int control_fd, enum wire_type type, uint64_t id, int value, unsigned detail)
-{
-	const struct wire_event event = {.type = type, .value = value, .id = id, .detail = detail};
-
-	while (send(control_fd, &event, sizeof(event), MSG_NOSIGNAL) < 0 && errno == EINTR)
-		;
-}
-
-static _Noreturn void fail(const struct supervisor *s, enum wire_step step, int error)
-{
-	send_event(s->control_fd, WIRE_FAILED, s->head->id, error, step);
-	_exit(0);
-}
-
-static void decode(const struct supervisor *s, struct command *command)
-{
-	char *strings = s->strings;
-
-	if (!strings) {
-		strings = mmap(NULL, s->head->size, PROT_READ | PROT_WRITE, MAP_PRIVATE, s->memfd, 0);
-		if (strings == MAP_FAILED)
-			fail(s, WIRE_STEP_FORK, errno);
-		close(s->memfd);
-	}
-	int error = command_decode(command, s->head, strings);
-
-	if (error)
-		fail(s, WIRE_STEP_FORK, error);
-}
+/* --- starting --- */
 
 /*
  * vfork: the child runs in our memory until it execs, so nothing is copied, and it can say what failed. All signals are blocked
- * in both of us until then.
+ * in both of us until then. Returns the child, or -1 with *ret_failure.
  */
-static pid_t start(const struct supervisor *s, const struct command *command)
+static pid_t start(const struct command *command, const int stdio[3], struct command_failure *ret_failure)
 {
 	volatile struct command_failure failure = {0};
 	pid_t pid = vfork();
 
 	if (pid == 0) {
-		command_become(command, s->stdio, &failure);
+		command_become(command, stdio, &failure);
 		_exit(127);
 	}
-	if (pid < 0)
-		fail(s, WIRE_STEP_FORK, errno);
-	if (failure.error) {
+	if (pid < 0) {
+		failure.step = WIRE_STEP_FORK;
+		failure.error = errno;
+	}
+	*ret_failure = (struct command_failure){.step = failure.step, .error = failure.error};
+	if (!failure.error)
+		return pid;
+	if (pid > 0)
 		waitpid(pid, NULL, 0);
-		fail(s, failure.step, failure.error);
+	return -1;
+}
+
+/* The strings, in the packet or mapped from its memfd; NULL with errno. */
+static char *find_strings(const struct packet *packet)
+{
+	const struct wire_spawn *head = &packet->head.spawn;
+	bool in_memfd = head->flags & WIRE_IN_MEMFD;
+
+	/* Fewer descriptors than were sent: there was no room for them in this process. */
+	if (packet->fd_count != (in_memfd ? 4 : 3)) {
+		errno = EMFILE;
+		return NULL;
 	}
-	return pid;
-}
-
-/* Takes all children that have ended. True if none is left; *ret_status is set if the command was among them. */
-static bool reap(pid_t command, bool *ret_exited, int *ret_status)
-{
-	for (;;) {
-		int status;
-		pid_t pid = waitpid(-1, &status, WNOHANG);
-
-		if (pid <= 0)
-			return pid < 0 && errno == ECHILD;
-		if (pid == command) {
-			*ret_exited = true;
-			*ret_status = status;
-		}
+	if (head->size == 0 || (!in_memfd && head->size != packet->len - sizeof(*head))) {
+		errno = EPROTO;
+		return NULL;
 	}
+	if (!in_memfd)
+		return (char *)(uintptr_t)(&packet->head.spawn + 1);
+	char *strings = mmap(NULL, head->size, PROT_READ | PROT_WRITE, MAP_PRIVATE, packet->fds[3], 0);
+
+	return strings == MAP_FAILED ? NULL : strings;
 }
 
-/* Only the init's word counts: the command may send us signals as well. */
-static bool is_order(const struct supervisor *s, int signo, const siginfo_t *info)
+static void spawn(struct supervisor *s)
 {
-	return signo > SIGRTMIN && signo <= SUPERVISOR_SIGNAL(SUPERVISOR_SIGNO_MAX) && info->si_pid == s->init;
+	const struct wire_spawn *head = &s->packet->head.spawn;
+	struct command_failure failure = {.step = WIRE_STEP_FORK};
+	struct command command = {0};
+	char *strings = find_strings(s->packet);
+
+	failure.error = strings ? command_decode(&command, head, strings) : errno;
+	if (!failure.error)
+		s->command = start(&command, s->packet->fds, &failure);
+	free(command.argv);
+	if (strings && head->flags & WIRE_IN_MEMFD)
+		munmap(strings, head->size);
+	s->has_tree = !failure.error;
+	if (failure.error)
+		packet_send_event(s->fd, WIRE_FAILED, failure.error, failure.step);
 }
 
-static void watch(const struct supervisor *s, pid_t command)
+/* --- watching --- */
+
+/* Takes all children that have ended, and reports what that means. */
+static void reap(struct supervisor *s)
 {
-	bool exited = false, reported = false, killing = false;
-	int status = 0;
-	sigset_t all;
+	int status = 0, exit_status = 0;
+	bool exited = false;
+	pid_t pid;
 
-	sigfillset(&all);
-	for (;;) {
-		bool ended = reap(command, &exited, &status);
-
-		if (exited && !reported) {
-			reported = true;
-			send_event(s->control_fd, WIRE_EXITED, s->head->id, status, ended ? WIRE_TREE_ENDED : 0);
-		} else if (ended) {
-			send_event(s->control_fd, WIRE_ENDED, s->head->id, 0, 0);
-		}
-		if (ended)
-			return;
-		if (killing)
-			tree_kill(s->tree, NULL);
-		siginfo_t info = {0};
-		int signo = sigwaitinfo(&all, &info);
-
-		if (signo == SUPERVISOR_ORPHANED)
-			killing = killing || getppid() != s->init;
-		else if (!is_order(s, signo, &info))
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid != s->command)
 			continue;
-		else if (signo == SUPERVISOR_SIGNAL(SIGKILL))
-			killing = true;
-		else
-			tree_signal(s->tree, signo - SIGRTMIN);
+		exited = true;
+		exit_status = status;
+		s->command = 0;
 	}
+	bool ended = pid < 0 && errno == ECHILD;
+
+	if (exited)
+		packet_send_event(s->fd, WIRE_EXITED, exit_status, ended ? WIRE_TREE_ENDED : 0);
+	else if (ended)
+		packet_send_event(s->fd, WIRE_ENDED, 0, 0);
+	if (ended)
+		s->has_tree = s->killing = false;
 }
 
-_Noreturn void supervisor_main(const struct supervisor *s)
+/* Acts on what the worker has sent. */
+static void receive(struct supervisor *s)
 {
-	struct command command;
+	struct packet *packet = s->packet;
+	int got = packet_receive(s->fd, packet);
+
+	if (got < 0)
+		return;
+	if (got == 0) {
+		close(s->fd);
+		s->fd = -1;
+		return;
+	}
+	if (packet->head.type == WIRE_SPAWN && packet->len > sizeof(packet->head.spawn) && !s->has_tree)
+		spawn(s);
+	else if (packet->head.type == WIRE_SIGNAL && packet->len == sizeof(packet->head.event) && s->has_tree) {
+		if (packet->head.event.value == SIGKILL)
+			s->killing = true;
+		else
+			tree_signal(s->tree, packet->head.event.value);
+	}
+	packet_close_fds(packet);
+}
+
+_Noreturn void supervisor_main(int socket_fd, pid_t init, const struct tree *tree, struct packet *packet)
+{
+	struct supervisor s = {.fd = socket_fd, .init = init, .tree = tree, .packet = packet};
+	sigset_t waiting;
 
 	prctl(PR_SET_PDEATHSIG, SUPERVISOR_ORPHANED);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	if (getppid() != s->init)
-		_exit(1);
-	decode(s, &command);
-	pid_t pid = start(s, &command);
+	sigfillset(&waiting);
+	sigdelset(&waiting, SIGCHLD);
+	sigdelset(&waiting, SUPERVISOR_ORPHANED);
+	for (;;) {
+		struct pollfd poll_fd = {.fd = s.fd, .events = POLLIN};
+		bool orphaned = getppid() != s.init;
 
-	for (int i = 0; i < 3; i++)
-		close(s->stdio[i]);
-	watch(s, pid);
-	_exit(0);
+		if (!s.has_tree && (orphaned || s.fd < 0))
+			_exit(0);
+		s.killing = s.killing || orphaned;
+		/* Each end of a child may show others that were hidden behind it (tree.h). */
+		if (s.killing)
+			tree_kill(s.tree, NULL);
+		if (ppoll(&poll_fd, 1, NULL, &waiting) > 0)
+			receive(&s);
+		if (s.has_tree)
+			reap(&s);
+	}
 }
