@@ -219,7 +219,7 @@ static void send_log(void *arg, enum log_level level, const char *message, const
 	if (!params) /* the message is no valid UTF-8 */
 		return;
 	if (meta)
-		json_object_set(params, "meta", json_deep_copy(meta));
+		json_object_set_new(params, "meta", json_deep_copy(meta));
 	rpc_write_notification(&line, "log", params, invocation_id);
 	json_decref(params);
 	channel_send_line(w->channel, line.data, line.len);
