@@ -167,7 +167,7 @@ const struct cli_command cli_drivers = {
 		"\n"
 		"Lists the drivers, that is the providers of sandboxes, and what each supports.\n"
 		"\n"
-		"  REUSE        a sandbox can be kept and used again (`run --keep`, `run --reuse`)\n"
+		"  REUSE        a sandbox can be kept and used again: by a host, and with `run --keep` if it outlives the worker\n"
 		"  LIVE OUTPUT  what a command prints arrives while it runs\n"
 		"  SETUP        sandboxes that a person sets up by hand\n"
 		"  TEMPLATES    a sandbox can be captured as a template for later ones\n"
