@@ -168,9 +168,9 @@ static int explain_loss(const struct local_lease *lease, struct err *err)
 {
 	if (!err_is(err, ERR_TRANSPORT))
 		return -1;
-	if (lease->gone == LEASE_EXPIRED) {
+	if (lease->gone != LEASE_PRESENT) {
 		err_clear(err);
-		return err_set(err, ERR_NOT_FOUND, "Local sandbox lease " LOCAL_LEASE_SCHEME "%s has expired.", lease->record.id);
+		return local_lease_gone_error(lease, err);
 	}
 	return err_wrap(err, "The command was lost in local sandbox " LOCAL_LEASE_SCHEME "%s", lease->record.id);
 }

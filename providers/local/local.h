@@ -260,7 +260,7 @@ struct local_lease {
 	struct local_config config; /* read from the record's shape */
 	struct init *init;          /* NULL or dead: no sandbox now */
 	struct cgroup cgroup;
-	enum lease_gone gone; /* then it is in no list */
+	enum lease_gone gone;
 	unsigned pins;
 	bool busy; /* somebody starts or ends it */
 	struct list waits;
@@ -288,6 +288,8 @@ int local_lease_reshape(struct local_lease *lease, const struct local_config *co
  * the background.
  */
 int local_lease_end(struct local_lease *lease, bool keep, enum lease_gone why, struct err *err);
+/* ERR_NOT_FOUND: it has been ended, or has expired. Returns -1. */
+int local_lease_gone_error(const struct local_lease *lease, struct err *err);
 /* "local://<id>", owned. */
 char *local_lease_name(const struct local_lease *lease);
 /* The sandbox's host name. Owned. */

@@ -22,10 +22,9 @@ static const char *const host_dirs[] = {"bin", "lib", "lib32", "lib64", "libx32"
 static const char *const own_dirs[] = {"dev", "home", "proc", "run", "sys", "tmp", NULL};
 /*
  * A worker that is root is, to the kernel, root inside as well, only without capabilities. That is still enough to write what belongs to
- * root in /proc, e.g. kernel.core_pattern, with which the host would run any program. bubblewrap covers some of it on some systems.
+ * root in /proc, e.g. kernel.core_pattern, with which the host would run any program. bubblewrap itself covers bus, irq and sysrq-trigger.
  */
-static const char *const proc_read_only[] = {"acpi", "asound", "bus", "dynamic_debug", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger",
-					     NULL};
+static const char *const proc_of_root[] = {"acpi", "asound", "dynamic_debug", "fs", "mtrr", "scsi", NULL};
 
 static bool is_listed(const char *name, const char *const *list)
 {
@@ -151,9 +150,9 @@ static int add_rootfs(const struct sandbox_spec *spec, struct strv *ret, struct 
 
 static void add_kernel_dirs(const struct sandbox_spec *spec, struct strv *ret)
 {
-	strv_add_all(ret, "--proc", "/proc", NULL);
-	for (size_t i = 0; spec->as_root && proc_read_only[i]; i++) {
-		cleanup_free char *path = xasprintf("/proc/%s", proc_read_only[i]);
+	strv_add_all(ret, "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", NULL);
+	for (size_t i = 0; spec->as_root && proc_of_root[i]; i++) {
+		cleanup_free char *path = xasprintf("/proc/%s", proc_of_root[i]);
 		if (access(path, F_OK) == 0)
 			strv_add_all(ret, "--ro-bind", path, path, NULL);
 	}

@@ -73,7 +73,7 @@ static void lease_unlock(struct local_lease *lease)
 		event_set(&container_of(item, struct wait, link)->event);
 }
 
-static int gone_error(const struct local_lease *lease, struct err *err)
+int local_lease_gone_error(const struct local_lease *lease, struct err *err)
 {
 	return err_set(err, ERR_NOT_FOUND,
 		       lease->gone == LEASE_EXPIRED ? "Local sandbox lease " LOCAL_LEASE_SCHEME "%s has expired." :
@@ -353,7 +353,7 @@ int local_lease_start(struct local_state *state, struct local_lease *lease, bool
 	bool was_running = is_running(lease);
 	int rc = 0;
 	if (lease->gone != LEASE_PRESENT) {
-		rc = gone_error(lease, err);
+		rc = local_lease_gone_error(lease, err);
 	} else if (!was_running) {
 		stop_sandbox(lease); /* what is left of one that died */
 		rc = start_sandbox(state, lease, err);
@@ -375,7 +375,7 @@ int local_lease_reshape(struct local_lease *lease, const struct local_config *co
 	if (lease_lock(lease, err) < 0)
 		return -1;
 	if (lease->gone != LEASE_PRESENT) {
-		rc = gone_error(lease, err);
+		rc = local_lease_gone_error(lease, err);
 	} else if (!json_equal(shape, lease->record.shape) || lease->record.reusable != config->reuse_lease || lease->record.archived) {
 		if (!json_equal(shape, lease->record.shape))
 			stop_sandbox(lease);
@@ -406,6 +406,7 @@ int local_lease_end(struct local_lease *lease, bool keep, enum lease_gone why, s
 			lease_unlock(lease);
 		return rc;
 	}
+	lease->gone = why; /* commands that are lost now say so */
 	shield_enter(&scope, END_MS);
 	stop_sandbox(lease);
 	scope_leave(&scope);
@@ -416,9 +417,10 @@ int local_lease_end(struct local_lease *lease, bool keep, enum lease_gone why, s
 	 * be destroyed again; only an expired one does not come back.
 	 */
 	if (rc == 0 || why == LEASE_EXPIRED || access(lease->record.dir, F_OK) < 0) {
-		lease->gone = why;
 		list_remove(&lease->link);
 		lease->record.dir_fd = close_fd(lease->record.dir_fd);
+	} else {
+		lease->gone = LEASE_PRESENT;
 	}
 	lease_unlock(lease);
 	return rc;

@@ -108,7 +108,7 @@ TEST(the_view_of_the_host_is_complete_and_in_order)
 		       "--symlink\nusr/bin\n/bin\n--ro-bind\n@/lib\n/lib\n--ro-bind\n@/usr\n/usr\n"
 		       "--bind\n@/lease/etc\n/etc\n--ro-bind\n@/etc/ssl/certs\n/etc/ssl/certs\n"
 		       "--dir\n/run\n--dir\n/var\n--symlink\n../run\n/var/run\n--symlink\n../tmp\n/var/tmp\n"
-		       "--proc\n/proc\n--dev\n/dev\n"
+		       "--proc\n/proc\n--ro-bind\n/proc/sys\n/proc/sys\n--dev\n/dev\n"
 		       "--bind\n@/lease/home\n/home/agent\n--bind\n@/lease/tmp\n/tmp\n--bind\n@/lease/workspace\n/workspace\n"
 		       "--remount-ro\n/etc\n--remount-ro\n/\n--chdir\n/\n--\n");
 }
@@ -139,7 +139,7 @@ TEST(a_root_worker_covers_what_root_may_write_in_proc)
 
 	machine_init(&m);
 	cleanup_free char *got = arguments(&m, "{}", true, -1);
-	CHECK(position(got, "--ro-bind\n/proc/sys\n/proc/sys\n") > position(got, "--proc\n/proc\n"));
+	CHECK(position(got, "--ro-bind\n/proc/fs\n/proc/fs\n") > position(got, "--proc\n/proc\n"));
 }
 
 TEST(shared_paths_come_last_and_are_read_only_unless_writable)
@@ -201,7 +201,7 @@ TEST(a_rootfs_is_shown_entry_by_entry_with_our_own_directories_left_out)
 	size_t start = position(got, "--symlink");
 	CHECK_STR(got + start, "--symlink\nusr/bin\n/bin\n--ro-bind\n@/r/etc\n/etc\n--ro-bind\n@/r/opt\n/opt\n--ro-bind\n@/r/usr\n/usr\n"
 			       "--ro-bind\n@/r/var\n/var\n--ro-bind\n@/lease/etc/passwd\n/etc/passwd\n--dir\n/run\n"
-			       "--bind\n@/lease/tmp\n/var/tmp\n--proc\n/proc\n--dev\n/dev\n"
+			       "--bind\n@/lease/tmp\n/var/tmp\n--proc\n/proc\n--ro-bind\n/proc/sys\n/proc/sys\n--dev\n/dev\n"
 			       "--bind\n@/lease/home\n/home/agent\n--bind\n@/lease/tmp\n/tmp\n--bind\n@/lease/workspace\n/workspace\n"
 			       "--remount-ro\n/\n--chdir\n/\n--\n");
 }
