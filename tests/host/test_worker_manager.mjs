@@ -207,13 +207,12 @@ for (const driver of drivers) {
   driverTest("a lease that is destroyed ends the command in it at once", async (worker) => {
     const lease = await worker.acquire(driver);
     const seconds = longSleep();
-    const running = worker.execute(driver, lease, "sleep", [seconds]).catch((error) => error);
+    const running = rejection(worker.execute(driver, lease, "sleep", [seconds]));
     await until(() => runs(seconds), "the command runs");
     await worker.destroy(driver, lease);
-    if (driver.endsCommandsWithLease) {
-      await running;
-      await until(() => !runs(seconds), "the command is gone");
-    }
+    const error = await running;
+    assert.equal(error.code, -32002);
+    assert.ok(!runs(seconds));
   });
 
   driverTest("after kill -9 the calls fail, the server restarts the worker, and nothing of the old one runs on", async (worker) => {

@@ -13,14 +13,14 @@ function needBubblewrap() {
 export const fake = {
   key: "fake-plugin",
   config: { image: "fake:test", timeoutMs: 60_000, reuseLease: false },
-  endsCommandsWithLease: false,
+  keepsExpiry: false,
   need: () => {},
 };
 
 export const local = {
   key: "local",
   config: { stateDir, timeoutMs: 60_000, reuseLease: false },
-  endsCommandsWithLease: true,
+  keepsExpiry: true,
   need: needBubblewrap,
 };
 

@@ -28,10 +28,13 @@ export function logPosition() {
   return statSync(process.env.PSW_LOG).size;
 }
 
-/* The records that the server logged since then. */
+/* What the server logged since then, and its records. */
+export function logSinceText(position) {
+  return readFileSync(process.env.PSW_LOG).subarray(position).toString();
+}
+
 export function logSince(position) {
-  const text = readFileSync(process.env.PSW_LOG).subarray(position).toString();
-  return text.split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+  return logSinceText(position).split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
 }
 
 async function limited(body) {
