@@ -721,6 +721,17 @@ def a_lease_from_nowhere_is_told():
             check_match(err, f"{PROGRAM}: resume the sandbox: .*\n")
 
 
+@test
+def the_quickstart_s_session_shows_requests_live_output_and_answers():
+    with Cli() as cli:
+        needs_sandboxes(cli)
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts", "show-session")
+        shown = subprocess.run([sys.executable, "-B", script, Build.path], env=cli.env, stdout=subprocess.PIPE, timeout=LIMIT_S, check=True)
+        lines = shown.stdout.decode()
+        check_match(lines, r'--> .*"initialize".*--> .*"environmentExecute".* ~~ .*"execute.log".*"step 1.*<-- .*"exitCode":7,.*')
+        check(lines.endswith("the worker's exit status: 0\n"), lines)
+
+
 # --- replay ---
 
 
