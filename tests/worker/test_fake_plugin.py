@@ -263,7 +263,7 @@ def acquire_fails_where_no_directory_can_be_made():
     with Worker(env={"TMPDIR": "/nonexistent/place"}) as w:
         error = w.call_error("environmentAcquireLease", {**w.base(), "runId": "r"})
         check_equal(error["code"], -32002)
-        check_match(error["message"], "ENOENT: no such file or directory, mkdtemp '/nonexistent/place/paperclip-fake-sandbox-XXXXXX'")
+        check_match(error["message"], "ENOENT: no such file or directory, mkdtemp '/nonexistent/place/paperclip-fake-sandbox-\\w{6}'")
 
 
 # --- workspaces ---
