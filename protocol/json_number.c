@@ -129,6 +129,7 @@ size_t json_number_write(char out[JSON_NUMBER_MAX], double value)
 	else if (-6 < n && n <= 0)
 		length = snprintf(out, JSON_NUMBER_MAX, "%s0.%.*s%s", sign, -n, "00000", digits);
 	else
-		length = snprintf(out, JSON_NUMBER_MAX, "%s%.1s%s%se%c%d", sign, digits, k > 1 ? "." : "", digits + 1, n > 0 ? '+' : '-', abs(n - 1));
+		length = snprintf(out, JSON_NUMBER_MAX, "%s%.1s%s%se%c%d", sign, digits, k > 1 ? "." : "", digits + 1,
+				  n > 0 ? '+' : '-', abs(n - 1));
 	return (size_t)length;
 }

@@ -71,7 +71,8 @@ static int scan(struct json_walk *w, enum json_kind *ret_kind, struct json_membe
 	return 0;
 }
 
-int json_scan(const char *text, size_t len, enum json_kind *ret_kind, struct json_member *members, size_t member_count, struct err *err)
+int json_scan(const char *text, size_t len, enum json_kind *ret_kind, struct json_member *members, size_t member_count,
+	      struct err *err)
 {
 	struct json_walk walk;
 

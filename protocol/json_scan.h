@@ -10,7 +10,16 @@
 
 #include <stddef.h>
 
-enum json_kind { JSON_KIND_NONE, JSON_KIND_NULL, JSON_KIND_FALSE, JSON_KIND_TRUE, JSON_KIND_NUMBER, JSON_KIND_STRING, JSON_KIND_ARRAY, JSON_KIND_OBJECT };
+enum json_kind {
+	JSON_KIND_NONE,
+	JSON_KIND_NULL,
+	JSON_KIND_FALSE,
+	JSON_KIND_TRUE,
+	JSON_KIND_NUMBER,
+	JSON_KIND_STRING,
+	JSON_KIND_ARRAY,
+	JSON_KIND_OBJECT,
+};
 
 /* A piece of the scanned text, borrowed. kind NONE: not there. */
 struct json_slice {
@@ -30,9 +39,13 @@ struct json_member {
  * On a syntax error returns -1 (ERR_PROTOCOL, "… at byte N") with those members filled that were read whole before the error; one
  * that was begun but not finished has kind NONE and its text set.
  */
-int json_scan(const char *text, size_t len, enum json_kind *ret_kind, struct json_member *members, size_t member_count, struct err *err);
+int json_scan(const char *text, size_t len, enum json_kind *ret_kind, struct json_member *members, size_t member_count,
+	      struct err *err);
 
-/* A STRING slice of a valid text, unescaped; lone surrogates become U+FFFD. New string of *ret_len bytes and a NUL (text may hold NULs itself). */
+/*
+ * A STRING slice of a valid text, unescaped; lone surrogates become U+FFFD. New string of *ret_len bytes and a NUL (the text may hold
+ * NULs itself).
+ */
 char *json_slice_string(const struct json_slice *slice, size_t *ret_len);
 
 #endif

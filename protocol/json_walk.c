@@ -84,8 +84,11 @@ static bool is_hex(int c)
 /* Up to the next quote, backslash or control. */
 static size_t plain_end(const struct json_walk *w, size_t pos)
 {
-	while (w->len - pos >= sizeof(json_block) && !json_block_any(json_block_special(json_block_load(w->text + pos))))
-		pos += sizeof(json_block);
+	for (size_t n; w->len - pos >= JSON_BLOCK; pos += n) {
+		n = json_block_first(json_block_special(json_block_load(w->text + pos)));
+		if (n < JSON_BLOCK)
+			return pos + n;
+	}
 	while (pos < w->len) {
 		unsigned char c = (unsigned char)w->text[pos];
 
@@ -288,7 +291,7 @@ static uint32_t hex4(const char *text)
 	return value;
 }
 
-/* The code point of the escape text[0..n) that starts with \\u; a surrogate without its other half as it is. *ret_len: its length. */
+/* The code point of the escape that text[0..n) starts with; half a surrogate pair as it is. *ret_len: the escape's length. */
 static uint32_t unicode_escape(const char *text, size_t n, size_t *ret_len)
 {
 	uint32_t c = hex4(text + 2), low;
@@ -322,26 +325,40 @@ static char short_escape(char c)
 	}
 }
 
+/* Writes what the escape at s means to out, which has room for it; returns the end of it. *ret_len: the escape's length. */
+static char *put_unescaped(char *out, const char *s, size_t n, size_t *ret_len)
+{
+	if (s[1] != 'u') {
+		*ret_len = 2;
+		*out = short_escape(s[1]);
+		return out + 1;
+	}
+	return out + utf8_encode(out, unicode_escape(s, n, ret_len));
+}
+
 void json_unescape(const char *text, size_t len, struct buf *out)
 {
-	size_t i = 0, n;
+	const char *s = text, *end = text + len;
+	/* All the room at once: what is written is never ahead of what was read. */
+	char *start = buf_reserve(out, len), *to = start;
+	size_t n;
 
-	buf_reserve(out, len);
-	buf_added(out, 0); /* "" is a string too */
-	while (i < len) {
-		const char *slash = memchr(text + i, '\\', len - i);
+	while (s < end) {
+		const char *stop = end - s < JSON_BLOCK ? end : s + JSON_BLOCK;
 
-		n = slash ? (size_t)(slash - text) - i : len - i;
-		buf_append(out, text + i, n);
-		i += n;
-		if (i == len)
-			break;
-		if (text[i + 1] == 'u') {
-			utf8_append_codepoint(out, unicode_escape(text + i, len - i, &n));
-			i += n;
-		} else {
-			buf_append_char(out, short_escape(text[i + 1]));
-			i += 2;
+		if (stop - s == JSON_BLOCK && !json_block_any((json_block)(json_block_load(s) == '\\'))) {
+			memcpy(to, s, JSON_BLOCK);
+			to += JSON_BLOCK;
+			s = stop;
+		}
+		while (s < stop) {
+			if (*s == '\\') {
+				to = put_unescaped(to, s, (size_t)(end - s), &n);
+				s += n;
+			} else {
+				*to++ = *s++;
+			}
 		}
 	}
+	buf_added(out, (size_t)(to - start));
 }

@@ -6,88 +6,130 @@
 
 #include <string.h>
 
-/* Whether a byte may need an escape: 0xE2 starts U+2028 and U+2029 (and much else). */
-static inline bool is_marked(unsigned char c)
+/* How a byte is written: as itself (extra 0) or as text of 1 + extra bytes. */
+struct escape {
+	char text[7];
+	uint8_t extra;
+};
+
+#define SHORT(c)                                                                                                                 \
+	{                                                                                                                        \
+		"\\" c, 1                                                                                                        \
+	}
+#define LONG(hex)                                                                                                                \
+	{                                                                                                                        \
+		"\\u00" hex, 5                                                                                                   \
+	}
+
+static const struct escape escapes[256] = {
+	LONG("00"), LONG("01"), LONG("02"), LONG("03"), LONG("04"),          LONG("05"),           LONG("06"),
+	LONG("07"), SHORT("b"), SHORT("t"), SHORT("n"), LONG("0b"),          SHORT("f"),           SHORT("r"),
+	LONG("0e"), LONG("0f"), LONG("10"), LONG("11"), LONG("12"),          LONG("13"),           LONG("14"),
+	LONG("15"), LONG("16"), LONG("17"), LONG("18"), LONG("19"),          LONG("1a"),           LONG("1b"),
+	LONG("1c"), LONG("1d"), LONG("1e"), LONG("1f"), ['"'] = SHORT("\""), ['\\'] = SHORT("\\"),
+};
+
+/* U+2028 and U+2029 are E2 80 A8 and E2 80 A9: six bytes for three. */
+#define SEPARATOR_LEN 3
+#define SEPARATOR_EXTRA 3
+
+static inline bool is_separator(const char *s, const char *end)
 {
-	return c < 0x20 || c == '"' || c == '\\' || c == 0xE2;
+	return end - s >= SEPARATOR_LEN && s[0] == '\xE2' && s[1] == '\x80' && (s[2] & '\xFE') == '\xA8';
 }
 
-/* The first byte at or after s that may need an escape, or end. */
-static const char *find_marked(const char *s, const char *end)
+/* Where they start in the block at s; looks at the two bytes behind it. */
+static inline json_block separators(const char *s)
 {
-	while ((size_t)(end - s) >= sizeof(json_block)) {
-		json_block b = json_block_load(s);
-
-		if (json_block_any((json_block)(json_block_special(b) | (json_block)(b == 0xE2))))
-			break;
-		s += sizeof(json_block);
-	}
-	while (s < end && !is_marked((unsigned char)*s))
-		s++;
-	return s;
+	return (json_block)((json_block_load(s) == 0xE2) & (json_block_load(s + 1) == 0x80) &
+			    ((json_block_load(s + 2) & 0xFE) == 0xA8));
 }
 
-/* The escape of the character at s, or NULL if it needs none. *ret_taken: the bytes of input; *ret_len: of the escape. */
-static const char *escape_of(const char *s, const char *end, size_t *ret_taken, size_t *ret_len)
+static inline char *put_separator(char *out, const char *s)
 {
-	static const char controls[32][7] = {
-		"\\u0000", "\\u0001", "\\u0002", "\\u0003", "\\u0004", "\\u0005", "\\u0006", "\\u0007",
-		"\\b",     "\\t",     "\\n",     "\\u000b", "\\f",     "\\r",     "\\u000e", "\\u000f",
-		"\\u0010", "\\u0011", "\\u0012", "\\u0013", "\\u0014", "\\u0015", "\\u0016", "\\u0017",
-		"\\u0018", "\\u0019", "\\u001a", "\\u001b", "\\u001c", "\\u001d", "\\u001e", "\\u001f",
-	};
-	unsigned char c = (unsigned char)*s;
+	memcpy(out, s[2] == '\xA8' ? "\\u2028" : "\\u2029", 6);
+	return out + 6;
+}
 
-	*ret_taken = 1;
-	if (c < 0x20) {
-		*ret_len = controls[c][1] == 'u' ? 6 : 2;
-		return controls[c];
-	}
-	if (c == '"' || c == '\\') {
-		*ret_len = 2;
-		return c == '"' ? "\\\"" : "\\\\";
-	}
-	if (end - s >= 3 && (memcmp(s, "\xE2\x80\xA8", 3) == 0 || memcmp(s, "\xE2\x80\xA9", 3) == 0)) {
-		*ret_taken = 3;
-		*ret_len = 6;
-		return s[2] == '\xA8' ? "\\u2028" : "\\u2029";
-	}
-	return NULL;
+/* What each byte of the block at s gets longer by. */
+static inline json_block block_extra(const char *s)
+{
+	json_block b = json_block_load(s);
+	json_block is_long = (json_block)((b < 0x20) & ((b < '\b') | (b > '\r') | (b == '\v')));
+
+	return (json_block_special(b) & 1) + (is_long & 4) + (separators(s) & SEPARATOR_EXTRA);
 }
 
 size_t json_escaped_size(const char *text, size_t len)
 {
 	const char *s = text, *end = text + len;
-	size_t size = len, taken, n;
+	size_t size = len;
 
-	while ((s = find_marked(s, end)) < end) {
-		if (escape_of(s, end, &taken, &n))
-			size += n - taken;
-		s += taken;
+	while (end - s >= JSON_BLOCK + SEPARATOR_LEN) {
+		json_block sums = {0};
+
+		/* A byte of the sums holds that of fifty blocks, none of which adds more than 5. */
+		for (int i = 0; i < 50 && end - s >= JSON_BLOCK + SEPARATOR_LEN; i++, s += JSON_BLOCK)
+			sums += block_extra(s);
+		for (int i = 0; i < JSON_BLOCK; i++)
+			size += sums[i];
 	}
+	for (; s < end; s++)
+		size += is_separator(s, end) ? SEPARATOR_EXTRA : escapes[(unsigned char)*s].extra;
 	return size;
 }
 
-/* Into out, which has room for all of it. Returns the end. */
-static char *escape_into(char *out, const char *s, const char *end)
+/*
+ * One block; returns the end of what was written. Each byte is stored as eight, so that nothing depends on what it is. *s moves on:
+ * beyond the block when a separator reaches over its end.
+ */
+static char *escape_block(char *out, const char **s)
 {
-	size_t taken, n;
+	const char *stop = *s + JSON_BLOCK;
+	bool has_separators = json_block_any(separators(*s));
 
-	for (;;) {
-		const char *marked = find_marked(s, end), *escape;
-
-		memcpy(out, s, (size_t)(marked - s));
-		out += marked - s;
-		if (marked == end)
-			return out;
-		escape = escape_of(marked, end, &taken, &n);
-		if (!escape) {
-			escape = marked;
-			n = taken;
+	while (*s < stop) {
+		if (has_separators && is_separator(*s, stop + SEPARATOR_LEN)) {
+			out = put_separator(out, *s);
+			*s += SEPARATOR_LEN;
+			continue;
 		}
-		memcpy(out, escape, n);
-		out += n;
-		s = marked + taken;
+		unsigned char c = (unsigned char)*(*s)++;
+		const struct escape *escape = &escapes[c];
+
+		memcpy(out, escape, sizeof(*escape));
+		*out = escape->extra ? '\\' : (char)c;
+		out += 1 + escape->extra;
+	}
+	return out;
+}
+
+/* Into out, which has room for all of it and no more. */
+static void escape_into(char *out, const char *s, const char *end)
+{
+	/* Behind each block at least as much input follows as is stored too far. */
+	while (end - s >= 2 * JSON_BLOCK) {
+		json_block b = json_block_load(s);
+
+		if (json_block_any((json_block)(json_block_special(b) | (json_block)(b == 0xE2)))) {
+			out = escape_block(out, &s);
+			continue;
+		}
+		memcpy(out, s, JSON_BLOCK);
+		out += JSON_BLOCK;
+		s += JSON_BLOCK;
+	}
+	while (s < end) {
+		if (is_separator(s, end)) {
+			out = put_separator(out, s);
+			s += SEPARATOR_LEN;
+			continue;
+		}
+		const struct escape *escape = &escapes[(unsigned char)*s];
+
+		memcpy(out, escape->extra ? escape->text : s, 1u + escape->extra);
+		out += 1 + escape->extra;
+		s++;
 	}
 }
 
@@ -105,20 +147,23 @@ int json_write_escaped(struct buf *out, const char *text, size_t len)
 
 int json_write_string(struct buf *out, const char *text, size_t len)
 {
-	size_t before = out->len;
+	size_t size = json_escaped_size(text, len);
+	char *room = buf_reserve(out, size + 2);
 
-	if (buf_append_char(out, '"') < 0 || json_write_escaped(out, text, len) < 0 || buf_append_char(out, '"') < 0) {
-		buf_truncate(out, before);
+	if (!room)
 		return -1;
-	}
+	room[0] = '"';
+	escape_into(room + 1, text, text + len);
+	room[size + 1] = '"';
+	buf_added(out, size + 2);
 	return 0;
 }
 
 /* An open array or object: where its writing stands. */
 struct level {
 	const json_t *container;
-	void *member;  /* the next one; of objects */
-	size_t index;  /* the next one; of arrays */
+	void *member; /* the next one; of objects */
+	size_t index; /* the next one; of arrays */
 	bool started;
 };
 

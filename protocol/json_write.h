@@ -9,13 +9,16 @@
 
 #include <jansson.h>
 
-/* "text" with its quotes. -1 at the buffer's ceiling. */
+/* "text" with its quotes. -1 at the buffer's ceiling; the buffer is then as it was. */
 int json_write_string(struct buf *out, const char *text, size_t len);
 /* The same without quotes: for texts that are written in pieces. Pieces end at character borders. */
 int json_write_escaped(struct buf *out, const char *text, size_t len);
 /* How many bytes json_write_escaped would add. */
 size_t json_escaped_size(const char *text, size_t len);
-/* A whole value, compact, members in insertion order. NULL writes null. Reals that are whole numbers below 2^53 are written as integers, as JavaScript does. */
+/*
+ * A whole value, compact, members in insertion order. NULL writes null. Reals are written as JavaScript writes them (1.5, 100,
+ * 1e+21), and as null if they are not finite. -1 at the buffer's ceiling; the buffer is then as it was.
+ */
 int json_write_value(struct buf *out, const json_t *value);
 
 #endif

@@ -159,8 +159,12 @@ static bool is_version_2(const struct json_slice *version)
 int rpc_read(const char *line, size_t len, struct rpc_message *ret, struct err *err)
 {
 	struct json_member members[MEMBER_COUNT] = {
-		[MEMBER_JSONRPC] = {.key = "jsonrpc"}, [MEMBER_ID] = {.key = "id"},	      [MEMBER_METHOD] = {.key = "method"},
-		[MEMBER_PARAMS] = {.key = "params"},   [MEMBER_RESULT] = {.key = "result"}, [MEMBER_ERROR] = {.key = "error"},
+		[MEMBER_JSONRPC] = {.key = "jsonrpc"},
+		[MEMBER_ID] = {.key = "id"},
+		[MEMBER_METHOD] = {.key = "method"},
+		[MEMBER_PARAMS] = {.key = "params"},
+		[MEMBER_RESULT] = {.key = "result"},
+		[MEMBER_ERROR] = {.key = "error"},
 		[MEMBER_INVOCATION] = {.key = "paperclipInvocation"},
 	};
 	const struct json_slice *version = &members[MEMBER_JSONRPC].value;
@@ -208,8 +212,8 @@ static int end_line(struct buf *out)
 }
 
 /*
- * An id as it came, but for what would end the line at the host: U+2028 and U+2029, which stand in strings only, are escaped, and line
- * ends, which are white space in an id that is an array or object, become spaces.
+ * An id as it came, but for what would end the line at the host: U+2028 and U+2029, which stand in strings only, are escaped, and
+ * line ends, which are white space in an id that is an array or object, become spaces.
  */
 static int write_id(struct buf *out, const char *id, size_t id_len)
 {
@@ -224,8 +228,9 @@ static int write_id(struct buf *out, const char *id, size_t id_len)
 
 		if (!separator && id[i] != '\r' && id[i] != '\n')
 			continue;
-		if (buf_append(out, id + begin, i - begin) < 0 ||
-		    buf_append_str(out, !separator ? " " : id[i + 2] == '\xA8' ? "\\u2028" : "\\u2029") < 0)
+		if (buf_append(out, id + begin, i - begin) < 0 || buf_append_str(out, !separator            ? " "
+										      : id[i + 2] == '\xA8' ? "\\u2028"
+													    : "\\u2029") < 0)
 			return -1;
 		begin = i + (separator ? 3 : 1);
 	}
@@ -265,7 +270,8 @@ int rpc_write_result(struct buf *out, const char *id, size_t id_len, const json_
 {
 	size_t before = out->len;
 
-	if (begin_line(out) < 0 || write_id(out, id, id_len) < 0 || write_json(out, ",\"result\":", result) < 0 || end_line(out) < 0)
+	if (begin_line(out) < 0 || write_id(out, id, id_len) < 0 || write_json(out, ",\"result\":", result) < 0 ||
+	    end_line(out) < 0)
 		return take_back(out, before);
 	return 0;
 }
@@ -275,8 +281,8 @@ int rpc_write_error(struct buf *out, const char *id, size_t id_len, int code, co
 	size_t before = out->len;
 
 	if (begin_line(out) < 0 || write_id(out, id, id_len) < 0 || buf_printf(out, ",\"error\":{\"code\":%d", code) < 0 ||
-	    write_message(out, message) < 0 || (data && write_json(out, ",\"data\":", data) < 0) || buf_append_char(out, '}') < 0 ||
-	    end_line(out) < 0)
+	    write_message(out, message) < 0 || (data && write_json(out, ",\"data\":", data) < 0) ||
+	    buf_append_char(out, '}') < 0 || end_line(out) < 0)
 		return take_back(out, before);
 	return 0;
 }
@@ -302,7 +308,8 @@ int rpc_write_request(struct buf *out, uint64_t id, const char *method, const js
 {
 	size_t before = out->len;
 
-	if (begin_line(out) < 0 || buf_printf(out, ",\"id\":%" PRIu64, id) < 0 || write_call(out, method, params, invocation_id) < 0)
+	if (begin_line(out) < 0 || buf_printf(out, ",\"id\":%" PRIu64, id) < 0 ||
+	    write_call(out, method, params, invocation_id) < 0)
 		return take_back(out, before);
 	return 0;
 }

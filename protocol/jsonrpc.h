@@ -34,14 +34,18 @@ struct rpc_message {
 };
 
 /*
- * Reads one line (valid UTF-8). Returns 0, or -1 for a line that must be answered with RPC_PARSE_ERROR; err has the contract's text
- * ("Parse error: Invalid JSON: …", "Parse error: Message must be a JSON object", "Parse error: Invalid or missing jsonrpc version …") and
- * ret->id the id where one could be read (a string or number), else kind NONE.
+ * Reads one line (valid UTF-8). Returns 0, or -1 for a line that must be answered with RPC_PARSE_ERROR (err.rpc_code too); err has
+ * the contract's text ("Parse error: Invalid JSON: …", "Parse error: Message must be a JSON object", "Parse error: Invalid or missing
+ * jsonrpc version …") and ret->id the id where one could be read (a string or number), else kind NONE. The id of what seems to be a
+ * broken answer to a request of ours is not given: it is of our number space.
  */
 int rpc_read(const char *line, size_t len, struct rpc_message *ret, struct err *err);
 void rpc_message_deinit(struct rpc_message *m);
 
-/* Lines, each with its \n. id is the slice's text; NULL writes null. invocation_id NULL: left out. */
+/*
+ * Lines, each with its \n. id is the slice's text; NULL writes null. params, data and invocation_id NULL: left out. A message that is
+ * not UTF-8 is repaired. -1 at the buffer's ceiling; the buffer is then as it was.
+ */
 int rpc_write_result(struct buf *out, const char *id, size_t id_len, const json_t *result);
 int rpc_write_error(struct buf *out, const char *id, size_t id_len, int code, const char *message, const json_t *data);
 int rpc_write_notification(struct buf *out, const char *method, const json_t *params, const char *invocation_id);

@@ -201,18 +201,25 @@ size_t utf8_ceil(const char *text, size_t len, size_t n)
 	return n < len ? n : len;
 }
 
-int utf8_append_codepoint(struct buf *out, uint32_t c)
+size_t utf8_encode(char *out, uint32_t c)
 {
-	if (c < 0x80)
-		return buf_append_char(out, (char)c);
-	if (c < 0x800)
-		return buf_append(out, (char[]){(char)(0xC0 | c >> 6), (char)(0x80 | (c & 0x3F))}, 2);
 	if (c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF))
-		return buf_append(out, REPLACEMENT, 3);
-	if (c < 0x10000)
-		return buf_append(out, (char[]){(char)(0xE0 | c >> 12), (char)(0x80 | (c >> 6 & 0x3F)), (char)(0x80 | (c & 0x3F))}, 3);
-	return buf_append(out,
-			  (char[]){(char)(0xF0 | c >> 18), (char)(0x80 | (c >> 12 & 0x3F)), (char)(0x80 | (c >> 6 & 0x3F)),
-				   (char)(0x80 | (c & 0x3F))},
-			  4);
+		c = 0xFFFD;
+	if (c < 0x80) {
+		out[0] = (char)c;
+		return 1;
+	}
+	size_t len = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+
+	for (size_t i = len - 1; i > 0; i--, c >>= 6)
+		out[i] = (char)(0x80 | (c & 0x3F));
+	out[0] = (char)((len == 2 ? 0xC0 : len == 3 ? 0xE0 : 0xF0) | c);
+	return len;
+}
+
+int utf8_append_codepoint(struct buf *out, uint32_t codepoint)
+{
+	char character[4];
+
+	return buf_append(out, character, utf8_encode(character, codepoint));
 }

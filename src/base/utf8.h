@@ -14,7 +14,7 @@ struct utf8_repair {
 	unsigned char pending_len;
 };
 
-/* Appends the text of the n bytes to out (up to 3 x (n + 3) bytes). Returns 0, or -1 if out's ceiling is passed. */
+/* Appends the text of the n bytes to out (up to 3 x (n + 3) bytes). Returns 0, or -1 at out's ceiling (nothing changes then). */
 int utf8_repair_append(struct utf8_repair *state, const void *bytes, size_t n, struct buf *out);
 /* The input has ended: a sequence that is still held back becomes U+FFFD. */
 int utf8_repair_finish(struct utf8_repair *state, struct buf *out);
@@ -24,7 +24,9 @@ bool utf8_is_valid(const void *bytes, size_t n);
 size_t utf8_floor(const char *text, size_t n);
 /* The smallest k >= n that is the start of a character (or len) in the valid text of len bytes. */
 size_t utf8_ceil(const char *text, size_t len, size_t n);
-/* Appends the code point as UTF-8 (surrogates and values above U+10FFFF as U+FFFD). */
+/* Writes the code point as UTF-8, 1 to 4 bytes (surrogates and values above U+10FFFF as U+FFFD). Returns how many. */
+size_t utf8_encode(char *out, uint32_t codepoint);
+/* Appends it. */
 int utf8_append_codepoint(struct buf *out, uint32_t codepoint);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Scanning and reading agree; what was read survives writing and reading; what is written is one line for the host; escaping takes
- * the bytes that it said it would.
+ * Scanning and reading agree; what was read survives writing and reading; what is written is one line for the host; escaping
+ * takes the bytes that it said it would.
  */
 #include "fuzz.h"
 

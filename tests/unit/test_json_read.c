@@ -73,9 +73,18 @@ TEST(whole_numbers_are_integers_however_they_are_written)
 		const char *text;
 		json_int_t value;
 	} numbers[] = {
-		{"0", 0}, {"-1", -1}, {"9007199254740993", INT64_C(9007199254740993)}, {"9223372036854775807", INT64_MAX},
-		{"-9223372036854775808", INT64_MIN}, {"5.0", 5}, {"1e3", 1000}, {"1.5e1", 15}, {"9007199254740992.0", INT64_C(1) << 53},
-		{"0.0", 0}, {"0e5", 0}, {"1e-400", 0},
+		{"0", 0},
+		{"-1", -1},
+		{"9007199254740993", INT64_C(9007199254740993)},
+		{"9223372036854775807", INT64_MAX},
+		{"-9223372036854775808", INT64_MIN},
+		{"5.0", 5},
+		{"1e3", 1000},
+		{"1.5e1", 15},
+		{"9007199254740992.0", INT64_C(1) << 53},
+		{"0.0", 0},
+		{"0e5", 0},
+		{"1e-400", 0},
 	};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
@@ -92,9 +101,17 @@ TEST(other_numbers_are_reals)
 		const char *text;
 		double value;
 	} numbers[] = {
-		{"1.5", 1.5}, {"-0.1", -0.1}, {"9223372036854775808", 9223372036854775808.0}, {"-9223372036854775809", -9223372036854775808.0},
-		{"1180591620717411303424", 1180591620717411303424.0 /* 2^70 */}, {"1e400", DBL_MAX}, {"-1e400", -DBL_MAX},
-		{"1e99999999999999999999", DBL_MAX}, {"1e300", 1e300}, {"5e-324", 5e-324}, {"9007199254740994.0", 9007199254740994.0},
+		{"1.5", 1.5},
+		{"-0.1", -0.1},
+		{"9223372036854775808", 9223372036854775808.0},
+		{"-9223372036854775809", -9223372036854775808.0},
+		{"1180591620717411303424", 1180591620717411303424.0 /* 2^70 */},
+		{"1e400", DBL_MAX},
+		{"-1e400", -DBL_MAX},
+		{"1e99999999999999999999", DBL_MAX},
+		{"1e300", 1e300},
+		{"5e-324", 5e-324},
+		{"9007199254740994.0", 9007199254740994.0},
 		{"2.2250738585072011e-308", 2.2250738585072011e-308},
 		{"0.1000000000000000055511151231257827021181583404541015625000000000000000000001", 0.1},
 	};
@@ -135,7 +152,8 @@ TEST(a_number_of_a_million_digits_is_read)
 
 TEST(the_locale_does_not_change_numbers)
 {
-	static const char *const with_comma[] = {"de_DE.UTF-8", "de_DE", "fr_FR.UTF-8", "nl_NL.UTF-8", "pl_PL.UTF-8", "ru_RU.UTF-8"};
+	static const char *const with_comma[] = {"de_DE.UTF-8", "de_DE",       "fr_FR.UTF-8",
+						 "nl_NL.UTF-8", "pl_PL.UTF-8", "ru_RU.UTF-8"};
 	bool found = false;
 
 	for (size_t i = 0; i < sizeof(with_comma) / sizeof(*with_comma) && !found; i++)
@@ -152,7 +170,8 @@ TEST(the_locale_does_not_change_numbers)
 
 TEST(strings_keep_nul_and_lose_only_lone_surrogates)
 {
-	cleanup_json json_t *v = read_text("[\"a\\u0000b\",\"\\ud83d\\ude00\",\"x\\ud800y\",\"\\udc00\",\"\\u2028\xE2\x80\xA9\"]");
+	cleanup_json json_t *v = read_text(
+		"[\"a\\u0000b\",\"\\ud83d\\ude00\",\"x\\ud800y\",\"\\udc00\",\"\\u2028\xE2\x80\xA9\"]");
 	static const struct json_case want[] = {JSON_CASE("a\0b"), JSON_CASE("\xF0\x9F\x98\x80"), JSON_CASE("x\xEF\xBF\xBDy"),
 						JSON_CASE("\xEF\xBF\xBD"), JSON_CASE("\xE2\x80\xA8\xE2\x80\xA9")};
 

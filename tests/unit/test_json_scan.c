@@ -43,8 +43,9 @@ TEST(the_kind_of_the_value_is_told)
 		const char *text;
 		enum json_kind kind;
 	} kinds[] = {
-		{"null", JSON_KIND_NULL}, {"true", JSON_KIND_TRUE}, {"false", JSON_KIND_FALSE}, {" -1 ", JSON_KIND_NUMBER},
-		{"\"\"", JSON_KIND_STRING}, {"[{}]", JSON_KIND_ARRAY}, {" {\"a\":[]}", JSON_KIND_OBJECT},
+		{"null", JSON_KIND_NULL},          {"true", JSON_KIND_TRUE},   {"false", JSON_KIND_FALSE},
+		{" -1 ", JSON_KIND_NUMBER},        {"\"\"", JSON_KIND_STRING}, {"[{}]", JSON_KIND_ARRAY},
+		{" {\"a\":[]}", JSON_KIND_OBJECT},
 	};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
@@ -136,7 +137,8 @@ static void check_member(const char *text, const char *key, const char *want)
 
 TEST(members_are_cut_out_as_they_stand)
 {
-	static const char text[] = " { \"a\" : [ 1 , {\"b\":2} ] , \"b\" : \"x\\\"y\" ,\"c\":-1.5e3, \"d\":{ } ,\"e\":null,\"f\":true,\"g\":false } ";
+	static const char text[] = " { \"a\" : [ 1 , {\"b\":2} ] , \"b\" : \"x\\\"y\" ,\"c\":-1.5e3, \"d\":{ } "
+				   ",\"e\":null,\"f\":true,\"g\":false } ";
 	struct json_member members[] = {{.key = "a"}, {.key = "b"}, {.key = "c"}, {.key = "d"},
 					{.key = "e"}, {.key = "f"}, {.key = "g"}, {.key = "h"}};
 	static const char *want[] = {"[ 1 , {\"b\":2} ]", "\"x\\\"y\"", "-1.5e3", "{ }", "null", "true", "false"};
@@ -224,7 +226,8 @@ TEST(string_slices_are_unescaped)
 		{JSON_CASE("\"\\ud800\\n12345\""), JSON_CASE("\xEF\xBF\xBD\n12345")},
 		{JSON_CASE("\"\\udc00\\ud800\""), JSON_CASE("\xEF\xBF\xBD\xEF\xBF\xBD")},
 		{JSON_CASE("\"\\ud800\\ud800\\udc00\""), JSON_CASE("\xEF\xBF\xBD\xF0\x90\x80\x80")},
-		{JSON_CASE("\"\\ud800\\u0041\""), JSON_CASE("\xEF\xBF\xBD" "A")},
+		{JSON_CASE("\"\\ud800\\u0041\""), JSON_CASE("\xEF\xBF\xBD"
+							    "A")},
 	};
 
 	for (size_t i = 0; i < sizeof(strings) / sizeof(*strings); i++) {

@@ -58,15 +58,19 @@ TEST(every_control_has_its_escape)
 	all[32] = '\x7F';
 	all[33] = '/';
 	json_write_string(&out, all, sizeof(all));
-	CHECK_STR(out.data, "\"\\u0000\\u0001\\u0002\\u0003\\u0004\\u0005\\u0006\\u0007\\b\\t\\n\\u000b\\f\\r\\u000e\\u000f"
-			    "\\u0010\\u0011\\u0012\\u0013\\u0014\\u0015\\u0016\\u0017\\u0018\\u0019\\u001a\\u001b\\u001c\\u001d\\u001e\\u001f"
-			    "\x7F/\"");
+	CHECK_STR(
+		out.data,
+		"\"\\u0000\\u0001\\u0002\\u0003\\u0004\\u0005\\u0006\\u0007\\b\\t\\n\\u000b\\f\\r\\u000e\\u000f"
+		"\\u0010\\u0011\\u0012\\u0013\\u0014\\u0015\\u0016\\u0017\\u0018\\u0019\\u001a\\u001b\\u001c\\u001d\\u001e\\u001f"
+		"\x7F/\"");
 }
 
 TEST(line_separators_are_escaped_and_their_neighbours_are_not)
 {
 	cleanup_buf struct buf out = BUF_INIT(BUF_UNBOUNDED);
-	static const char text[] = "a\xE2\x80\xA8" "b\xE2\x80\xA9" "c\xE2\x80\xA7\xE2\x80\xAA\xE2\x81\xA8\xE2\x82\xAC\xE3\x80\xA8";
+	static const char text[] = "a\xE2\x80\xA8"
+				   "b\xE2\x80\xA9"
+				   "c\xE2\x80\xA7\xE2\x80\xAA\xE2\x81\xA8\xE2\x82\xAC\xE3\x80\xA8";
 
 	json_write_string(&out, text, strlen(text));
 	CHECK_STR(out.data, "\"a\\u2028b\\u2029c\xE2\x80\xA7\xE2\x80\xAA\xE2\x81\xA8\xE2\x82\xAC\xE3\x80\xA8\"");
@@ -74,7 +78,8 @@ TEST(line_separators_are_escaped_and_their_neighbours_are_not)
 
 TEST(special_characters_are_found_at_every_offset)
 {
-	static const char *const specials[] = {"\"", "\\", "\n", "\x1F", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\x7F", ""};
+	static const char *const specials[] = {
+		"\"", "\\", "\n", "\x1F", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\x7F", ""};
 	char text[120];
 
 	for (size_t s = 0; s < sizeof(specials) / sizeof(*specials); s++) {
@@ -103,8 +108,8 @@ TEST(random_texts_are_escaped_by_the_definition)
 			if (random_below(&r, density))
 				buf_append_char(&text, (char)('a' + random_below(&r, 26)));
 			else
-				utf8_append_codepoint(&text, (uint32_t[]){(uint32_t)random_below(&r, 32), '"', '\\', 0x2028, 0x2029, 0x20AC,
-									  0xE9, 0x1F600}[random_below(&r, 8)]);
+				utf8_append_codepoint(&text, (uint32_t[]){(uint32_t)random_below(&r, 32), '"', '\\', 0x2028,
+									  0x2029, 0x20AC, 0xE9, 0x1F600}[random_below(&r, 8)]);
 		}
 		check_escape(text.data, text.len);
 	}
@@ -147,12 +152,13 @@ TEST(pieces_that_end_at_character_borders_make_the_same_text)
 TEST(values_are_written_compactly_in_order)
 {
 	cleanup_buf struct buf out = BUF_INIT(BUF_UNBOUNDED);
-	cleanup_json json_t *v =
-		json_pack("{s:[],s:{},s:[i,f,b,b,n],s:{s:{s:i}}}", "z", "a", "list", -5, 0.25, 1, 0, "o\"\n", "\xE2\x80\xA8", "k", 7);
+	cleanup_json json_t *v = json_pack("{s:[],s:{},s:[i,f,b,b,n],s:{s:{s:i}}}", "z", "a", "list", -5, 0.25, 1, 0, "o\"\n",
+					   "\xE2\x80\xA8", "k", 7);
 
 	json_array_append_new(json_object_get(v, "list"), json_stringn_nocheck("x\0y\n", 4));
 	CHECK_INT(json_write_value(&out, v), 0);
-	CHECK_STR(out.data, "{\"z\":[],\"a\":{},\"list\":[-5,0.25,true,false,null,\"x\\u0000y\\n\"],\"o\\\"\\n\":{\"\\u2028\":{\"k\":7}}}");
+	CHECK_STR(out.data,
+		  "{\"z\":[],\"a\":{},\"list\":[-5,0.25,true,false,null,\"x\\u0000y\\n\"],\"o\\\"\\n\":{\"\\u2028\":{\"k\":7}}}");
 }
 
 TEST(no_value_is_null)
@@ -207,16 +213,46 @@ TEST(reals_are_written_as_javascript_writes_them)
 		double value;
 		const char *text;
 	} reals[] = {
-		{0.0, "0"}, {-0.0, "0"}, {1.0, "1"}, {-1.0, "-1"}, {0.1, "0.1"}, {0.5, "0.5"}, {1.0 / 3, "0.3333333333333333"}, {100.0, "100"},
-		{1e21, "1e+21"}, {1e20, "100000000000000000000"}, {123456789012345680000.0, "123456789012345680000"}, {1e-6, "0.000001"},
-		{1e-7, "1e-7"}, {1.5e-7, "1.5e-7"}, {123.456, "123.456"}, {5e-324, "5e-324"}, {DBL_MAX, "1.7976931348623157e+308"},
-		{DBL_MIN, "2.2250738585072014e-308"}, {2.225073858507201e-308, "2.225073858507201e-308"},
-		{9007199254740992.0, "9007199254740992"}, {9007199254740994.0, "9007199254740994"}, {4294967296.5, "4294967296.5"},
-		{-1e-300, "-1e-300"}, {1e300, "1e+300"}, {0x1p70, "1.1805916207174113e+21"}, {0.000001234, "0.000001234"},
-		{1.0000000000000002, "1.0000000000000002"}, {0x1p-44, "5.684341886080802e-14"}, {0x3p-1074, "1.5e-323"}, {5e-310, "5e-310"},
-		{1e23, "1e+23"}, {8.41e21, "8.41e+21"}, {9.5e20, "950000000000000000000"}, {0x1p-24, "5.960464477539063e-8"},
-		{12345678901234567890.0, "12345678901234567000"}, {1e22, "1e+22"}, {0.30000000000000004, "0.30000000000000004"},
-		{(double)NAN, "null"}, {(double)INFINITY, "null"}, {-(double)INFINITY, "null"},
+		{0.0, "0"},
+		{-0.0, "0"},
+		{1.0, "1"},
+		{-1.0, "-1"},
+		{0.1, "0.1"},
+		{0.5, "0.5"},
+		{1.0 / 3, "0.3333333333333333"},
+		{100.0, "100"},
+		{1e21, "1e+21"},
+		{1e20, "100000000000000000000"},
+		{123456789012345680000.0, "123456789012345680000"},
+		{1e-6, "0.000001"},
+		{1e-7, "1e-7"},
+		{1.5e-7, "1.5e-7"},
+		{123.456, "123.456"},
+		{5e-324, "5e-324"},
+		{DBL_MAX, "1.7976931348623157e+308"},
+		{DBL_MIN, "2.2250738585072014e-308"},
+		{2.225073858507201e-308, "2.225073858507201e-308"},
+		{9007199254740992.0, "9007199254740992"},
+		{9007199254740994.0, "9007199254740994"},
+		{4294967296.5, "4294967296.5"},
+		{-1e-300, "-1e-300"},
+		{1e300, "1e+300"},
+		{0x1p70, "1.1805916207174113e+21"},
+		{0.000001234, "0.000001234"},
+		{1.0000000000000002, "1.0000000000000002"},
+		{0x1p-44, "5.684341886080802e-14"},
+		{0x3p-1074, "1.5e-323"},
+		{5e-310, "5e-310"},
+		{1e23, "1e+23"},
+		{8.41e21, "8.41e+21"},
+		{9.5e20, "950000000000000000000"},
+		{0x1p-24, "5.960464477539063e-8"},
+		{12345678901234567890.0, "12345678901234567000"},
+		{1e22, "1e+22"},
+		{0.30000000000000004, "0.30000000000000004"},
+		{(double)NAN, "null"},
+		{(double)INFINITY, "null"},
+		{-(double)INFINITY, "null"},
 	};
 
 	for (size_t i = 0; i < sizeof(reals) / sizeof(*reals); i++) {

@@ -31,7 +31,8 @@ TEST(lines_are_classified)
 		{"{\"jsonrpc\":\"2.0\",\"id\":\"\",\"method\":\"m\"}", RPC_REQUEST, "\"\"", "m"},
 		{"{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"m\"}", RPC_REQUEST, "0", "m"},
 		{"{\"jsonrpc\":\"2.0\",\"id\":-1.50e+3,\"method\":\"m\"}", RPC_REQUEST, "-1.50e+3", "m"},
-		{"{\"jsonrpc\":\"2.0\",\"id\":123456789012345678901234567890,\"method\":\"m\"}", RPC_REQUEST, "123456789012345678901234567890", "m"},
+		{"{\"jsonrpc\":\"2.0\",\"id\":123456789012345678901234567890,\"method\":\"m\"}", RPC_REQUEST,
+		 "123456789012345678901234567890", "m"},
 		{"{\"jsonrpc\":\"2.0\",\"id\":true,\"method\":\"m\"}", RPC_REQUEST, "true", "m"},
 		{"{\"jsonrpc\":\"2.0\",\"id\":false,\"method\":\"m\"}", RPC_REQUEST, "false", "m"},
 		{"{\"jsonrpc\":\"2.0\",\"id\":[1, 2],\"method\":\"m\"}", RPC_REQUEST, "[1, 2]", "m"},
@@ -89,7 +90,8 @@ TEST(the_invocation_is_read)
 		const char *invocation, *id, *company, *traceparent;
 	} cases[] = {
 		{"{\"id\":\"u-1\",\"scope\":{\"companyId\":\"c-1\"},\"traceparent\":\"00-ab\"}", "u-1", "c-1", "00-ab"},
-		{"{\"scope\":{\"x\":{\"companyId\":\"no\"},\"companyId\":\"c\\u002d1\"},\"id\":\"\\u0075\",\"more\":[]}", "u", "c-1", NULL},
+		{"{\"scope\":{\"x\":{\"companyId\":\"no\"},\"companyId\":\"c\\u002d1\"},\"id\":\"\\u0075\",\"more\":[]}", "u",
+		 "c-1", NULL},
 		{"{\"id\":\"u\"}", "u", NULL, NULL},
 		{"{\"id\":7,\"scope\":\"x\",\"traceparent\":null}", NULL, NULL, NULL},
 		{"{\"id\":\"u\",\"scope\":{\"companyId\":5}}", "u", NULL, NULL},
@@ -103,7 +105,8 @@ TEST(the_invocation_is_read)
 		cleanup_buf struct buf line = BUF_INIT(BUF_UNBOUNDED);
 		struct rpc_message m;
 
-		buf_printf(&line, "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"m\",\"paperclipInvocation\":%s}", cases[i].invocation);
+		buf_printf(&line, "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"m\",\"paperclipInvocation\":%s}",
+			   cases[i].invocation);
 		CHECK_INT(rpc_read(line.data, line.len, &m, NULL), 0);
 		CHECK_STR(m.invocation_id, cases[i].id);
 		CHECK_STR(m.company_id, cases[i].company);
@@ -153,11 +156,14 @@ TEST(lines_that_are_no_messages_are_refused_with_the_references_texts)
 	check_refused_text("null", "Parse error: Message must be a JSON object", NULL);
 	check_refused_text("{}", "Parse error: Invalid or missing jsonrpc version (expected \"2.0\", got undefined)", NULL);
 	check_refused_text("[]", "Parse error: Invalid or missing jsonrpc version (expected \"2.0\", got undefined)", NULL);
-	check_refused_text("{\"jsonrpc\":2.0}", "Parse error: Invalid or missing jsonrpc version (expected \"2.0\", got 2)", NULL);
-	check_refused_text("{\"jsonrpc\":\"1.0\"}", "Parse error: Invalid or missing jsonrpc version (expected \"2.0\", got \"1.0\")", NULL);
+	check_refused_text("{\"jsonrpc\":2.0}", "Parse error: Invalid or missing jsonrpc version (expected \"2.0\", got 2)",
+			   NULL);
+	check_refused_text("{\"jsonrpc\":\"1.0\"}",
+			   "Parse error: Invalid or missing jsonrpc version (expected \"2.0\", got \"1.0\")", NULL);
 	check_refused_text("{\"jsonrpc\":\"2.0\\u0000\"}",
 			   "Parse error: Invalid or missing jsonrpc version (expected \"2.0\", got \"2.0\\u0000\")", NULL);
-	check_refused_text("{\"jsonrpc\":null}", "Parse error: Invalid or missing jsonrpc version (expected \"2.0\", got null)", NULL);
+	check_refused_text("{\"jsonrpc\":null}", "Parse error: Invalid or missing jsonrpc version (expected \"2.0\", got null)",
+			   NULL);
 	check_refused_text("{\"jsonrpc\":{ \"a\" : [ 1.50 ] }}",
 			   "Parse error: Invalid or missing jsonrpc version (expected \"2.0\", got {\"a\":[1.5]})", NULL);
 	check_refused_text("{\"jsonrpc\":\"2.0\",\"jsonrpc\":true}",
@@ -216,7 +222,10 @@ TEST(two_hundred_characters_of_a_bad_line_are_quoted)
 	buf_printf(&want, "Parse error: Invalid JSON: %s", odd.data);
 	buf_append_str(&odd, "\xF0\x9F\x98\x80"); /* would be cut in the middle */
 	check_refused(odd.data, odd.len, want.data, NULL);
-	check_refused("a\0b", 3, "Parse error: Invalid JSON: a\xEF\xBF\xBD" "b", NULL);
+	check_refused("a\0b", 3,
+		      "Parse error: Invalid JSON: a\xEF\xBF\xBD"
+		      "b",
+		      NULL);
 }
 
 static void check_line(struct buf *out, const char *want)
@@ -237,13 +246,17 @@ TEST(lines_are_written_whole)
 	CHECK_INT(rpc_write_error(&out, NULL, 0, RPC_PARSE_ERROR, "Parse error: \"\n", NULL), 0);
 	check_line(&out, "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32700,\"message\":\"Parse error: \\\"\\n\"}}\n");
 	CHECK_INT(rpc_write_error(&out, "1", 1, RPC_WORKER_ERROR, "", value), 0);
-	check_line(&out, "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32002,\"message\":\"\",\"data\":{\"a\":[1,null]}}}\n");
+	check_line(&out,
+		   "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32002,\"message\":\"\",\"data\":{\"a\":[1,null]}}}\n");
 	CHECK_INT(rpc_write_notification(&out, "log", value, "inv\"1"), 0);
-	check_line(&out, "{\"jsonrpc\":\"2.0\",\"method\":\"log\",\"params\":{\"a\":[1,null]},\"paperclipInvocationId\":\"inv\\\"1\"}\n");
+	check_line(
+		&out,
+		"{\"jsonrpc\":\"2.0\",\"method\":\"log\",\"params\":{\"a\":[1,null]},\"paperclipInvocationId\":\"inv\\\"1\"}\n");
 	CHECK_INT(rpc_write_notification(&out, "log", NULL, NULL), 0);
 	check_line(&out, "{\"jsonrpc\":\"2.0\",\"method\":\"log\"}\n");
 	CHECK_INT(rpc_write_request(&out, UINT64_MAX, "state.get", value, NULL), 0);
-	check_line(&out, "{\"jsonrpc\":\"2.0\",\"id\":18446744073709551615,\"method\":\"state.get\",\"params\":{\"a\":[1,null]}}\n");
+	check_line(&out,
+		   "{\"jsonrpc\":\"2.0\",\"id\":18446744073709551615,\"method\":\"state.get\",\"params\":{\"a\":[1,null]}}\n");
 	CHECK_INT(rpc_write_request(&out, 1, "m", NULL, "i"), 0);
 	check_line(&out, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"paperclipInvocationId\":\"i\"}\n");
 }
@@ -253,12 +266,15 @@ TEST(error_texts_that_are_not_utf8_are_repaired)
 	cleanup_buf struct buf out = BUF_INIT(BUF_UNBOUNDED);
 
 	CHECK_INT(rpc_write_error(&out, "1", 1, -1, "file \xFF\xE2\x80\xA8 \xC3", NULL), 0);
-	check_line(&out, "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-1,\"message\":\"file \xEF\xBF\xBD\\u2028 \xEF\xBF\xBD\"}}\n");
+	check_line(
+		&out,
+		"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-1,\"message\":\"file \xEF\xBF\xBD\\u2028 \xEF\xBF\xBD\"}}\n");
 }
 
 TEST(an_echoed_id_never_ends_the_line)
 {
-	static const char line[] = "{\"jsonrpc\":\"2.0\",\"id\":[\"a\xE2\x80\xA8\xE2\x80\xA9\xE2\x82\xAC\",\r1 ],\"method\":\"m\"}";
+	static const char line[] =
+		"{\"jsonrpc\":\"2.0\",\"id\":[\"a\xE2\x80\xA8\xE2\x80\xA9\xE2\x82\xAC\",\r1 ],\"method\":\"m\"}";
 	cleanup_buf struct buf out = BUF_INIT(BUF_UNBOUNDED);
 	struct rpc_message m;
 

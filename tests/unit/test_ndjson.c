@@ -76,15 +76,32 @@ static const struct stream streams[] = {
 	{BYTES("\n\n\r\n \t\r\n a \n\n"), 100, "< a >."},
 	{BYTES(" \t"), 100, "."},
 	/* the byte order mark, at the start of the stream only, and what merely looks like one */
-	{BYTES("\xEF\xBB\xBF" "a\n\xEF\xBB\xBF" "b\n"), 100, "<a><\xEF\xBB\xBF" "b>."},
+	{BYTES("\xEF\xBB\xBF"
+	       "a\n\xEF\xBB\xBF"
+	       "b\n"),
+	 100,
+	 "<a><\xEF\xBB\xBF"
+	 "b>."},
 	{BYTES("\xEF\xBB\xBF"), 100, "."},
 	{BYTES("\xEF\xBB\xBF\xEF\xBB\xBF\n"), 100, "<\xEF\xBB\xBF>."},
 	{BYTES("\xEF\xBB"), 100, "<\xEF\xBB>."},
 	{BYTES("\xEF\xBB\n"), 100, "<\xEF\xBB>."},
 	{BYTES("\xEF\xBBx\n"), 100, "<\xEF\xBBx>."},
-	{BYTES("\n\xEF\xBB\xBF" "a\n"), 100, "<\xEF\xBB\xBF" "a>."},
+	{BYTES("\n\xEF\xBB\xBF"
+	       "a\n"),
+	 100,
+	 "<\xEF\xBB\xBF"
+	 "a>."},
 	/* other line ends are not ours */
-	{BYTES("a\xE2\x80\xA8" "b\xE2\x80\xA9" "c\xC2\x85" "d\v\f\n"), 100, "<a\xE2\x80\xA8" "b\xE2\x80\xA9" "c\xC2\x85" "d\v\f>."},
+	{BYTES("a\xE2\x80\xA8"
+	       "b\xE2\x80\xA9"
+	       "c\xC2\x85"
+	       "d\v\f\n"),
+	 100,
+	 "<a\xE2\x80\xA8"
+	 "b\xE2\x80\xA9"
+	 "c\xC2\x85"
+	 "d\v\f>."},
 	{BYTES("a\0b\n\0\n"), 100, NULL},
 	/* the ceiling */
 	{BYTES("12345\n"), 5, "<12345>."},
@@ -94,7 +111,9 @@ static const struct stream streams[] = {
 	{BYTES("a\n1234567890"), 5, "<a>!10:<1234567890>."},
 	{BYTES("12345"), 5, "<12345>."},
 	{BYTES("      \n\na\n"), 5, "!6:<      ><a>."},
-	{BYTES("\xEF\xBB\xBF" "12345\n"), 5, "<12345>."},
+	{BYTES("\xEF\xBB\xBF"
+	       "12345\n"),
+	 5, "<12345>."},
 	{BYTES("\n\n\r\na"), 0, "!1:<\r>!1:<a>."},
 };
 

@@ -82,7 +82,7 @@ TEST(a_list_keeps_order_and_lets_the_current_item_go)
 		things[i].number = i;
 		list_append(&head, &things[i].link);
 	}
-	list_for_each (item, &head) {
+	list_for_each(item, &head) {
 		CHECK_INT(container_of(item, struct thing, link)->number, seen++);
 		if (seen % 2)
 			list_remove(item);

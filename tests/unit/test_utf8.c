@@ -18,17 +18,28 @@ static const struct repair_case cases[] = {
 	{BYTES(""), ""},
 	{BYTES("plain"), "plain"},
 	{BYTES("h\xC3\xA9llo \xE2\x82\xAC \xF0\x9F\x98\x80"), "h\xC3\xA9llo \xE2\x82\xAC \xF0\x9F\x98\x80"},
-	{BYTES("\xEF\xBB\xBF" "bom"), "\xEF\xBB\xBF" "bom"},
+	{BYTES("\xEF\xBB\xBF"
+	       "bom"),
+	 "\xEF\xBB\xBF"
+	 "bom"},
 	/* tails alone, leads alone, bytes that never occur */
 	{BYTES("\x80"), R},
 	{BYTES("\x80\xBF"), R R},
 	{BYTES("\xC2"), R},
-	{BYTES("\xC2" "A"), R "A"},
+	{BYTES("\xC2"
+	       "A"),
+	 R "A"},
 	{BYTES("\xE2\x82"), R},
-	{BYTES("\xE2\x82" "A"), R "A"},
+	{BYTES("\xE2\x82"
+	       "A"),
+	 R "A"},
 	{BYTES("\xF0\x9F\x98"), R},
-	{BYTES("\xF0\x9F\x98" "A"), R "A"},
-	{BYTES("\xF0\x9F" "A"), R "A"},
+	{BYTES("\xF0\x9F\x98"
+	       "A"),
+	 R "A"},
+	{BYTES("\xF0\x9F"
+	       "A"),
+	 R "A"},
 	{BYTES("\xFF\xFE\xFA"), R R R},
 	{BYTES("\xF5\x80\x80\x80"), R R R R},
 	{BYTES("\xF8\x88\x80\x80\x80"), R R R R R},
@@ -145,8 +156,8 @@ TEST(any_two_cuts_give_the_same_text)
 
 TEST(every_pair_and_triple_of_edge_bytes_is_decoded_as_the_standard_says)
 {
-	static const unsigned char edge[] = {0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1,
-					     0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF};
+	static const unsigned char edge[] = {0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF,
+					     0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF};
 	size_t n = sizeof(edge);
 
 	for (size_t i = 0; i < n * n * n * n; i++) {
@@ -186,7 +197,8 @@ TEST(long_damaged_texts_in_random_pieces_are_decoded_as_the_standard_says)
 	struct random r = {4711};
 
 	for (int round = 0; round < 60; round++) {
-		cleanup_buf struct buf in = BUF_INIT(BUF_UNBOUNDED), slow = BUF_INIT(BUF_UNBOUNDED), fast = BUF_INIT(BUF_UNBOUNDED);
+		cleanup_buf struct buf in = BUF_INIT(BUF_UNBOUNDED), slow = BUF_INIT(BUF_UNBOUNDED),
+				       fast = BUF_INIT(BUF_UNBOUNDED);
 		struct utf8_repair state = {0};
 
 		make_text(&r, &in, 40000, round % 3 ? 200 : 0);
@@ -226,16 +238,26 @@ TEST(at_the_ceiling_text_and_state_stay_as_they_were)
 
 	CHECK_INT(utf8_repair_append(&state, "ab\xE2\x82", 4, &out), 0);
 	CHECK_STR(out.data, "ab");
-	CHECK_INT(utf8_repair_append(&state, "\xAC" "cd", 3, &out), -1);
+	CHECK_INT(utf8_repair_append(&state,
+				     "\xAC"
+				     "cd",
+				     3, &out),
+		  -1);
 	CHECK_INT(out.len, 2);
 	CHECK_STR(out.data, "ab");
 	CHECK_INT(utf8_repair_append(&state, "\xFF\xFF", 2, &out), -1);
 	CHECK_STR(out.data, "ab");
-	CHECK_INT(utf8_repair_append(&state, "\xAC" "c", 2, &out), 0);
-	CHECK_STR(out.data, "ab\xE2\x82\xAC" "c");
+	CHECK_INT(utf8_repair_append(&state,
+				     "\xAC"
+				     "c",
+				     2, &out),
+		  0);
+	CHECK_STR(out.data, "ab\xE2\x82\xAC"
+			    "c");
 	CHECK_INT(utf8_repair_append(&state, "\xE2\x82", 2, &out), 0);
 	CHECK_INT(utf8_repair_finish(&state, &out), -1);
-	CHECK_STR(out.data, "ab\xE2\x82\xAC" "c");
+	CHECK_STR(out.data, "ab\xE2\x82\xAC"
+			    "c");
 }
 
 TEST(a_cut_is_moved_to_a_character_border)
@@ -259,9 +281,20 @@ TEST(code_points_are_encoded)
 		uint32_t point;
 		const char *text;
 	} points[] = {
-		{'A', "A"}, {0x7F, "\x7F"}, {0x80, "\xC2\x80"}, {0x7FF, "\xDF\xBF"}, {0x800, "\xE0\xA0\x80"}, {0xD7FF, "\xED\x9F\xBF"},
-		{0xD800, R}, {0xDFFF, R}, {0xE000, "\xEE\x80\x80"}, {0xFFFF, "\xEF\xBF\xBF"}, {0x10000, "\xF0\x90\x80\x80"},
-		{0x10FFFF, "\xF4\x8F\xBF\xBF"}, {0x110000, R}, {UINT32_MAX, R},
+		{'A', "A"},
+		{0x7F, "\x7F"},
+		{0x80, "\xC2\x80"},
+		{0x7FF, "\xDF\xBF"},
+		{0x800, "\xE0\xA0\x80"},
+		{0xD7FF, "\xED\x9F\xBF"},
+		{0xD800, R},
+		{0xDFFF, R},
+		{0xE000, "\xEE\x80\x80"},
+		{0xFFFF, "\xEF\xBF\xBF"},
+		{0x10000, "\xF0\x90\x80\x80"},
+		{0x10FFFF, "\xF4\x8F\xBF\xBF"},
+		{0x110000, R},
+		{UINT32_MAX, R},
 	};
 
 	for (size_t i = 0; i < sizeof(points) / sizeof(*points); i++) {
