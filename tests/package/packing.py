@@ -6,6 +6,7 @@ import sys
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 NAME = "paperclip-sandbox-worker"
+ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64"}.get(os.uname().machine)
 UNAVAILABLE = 69  # of the scripts: packages cannot be had here
 
 
@@ -41,5 +42,4 @@ def pack(build_root):
 
 
 def binary_of(package):
-    machine = {"x86_64": "x64", "aarch64": "arm64"}[os.uname().machine]
-    return os.path.join(package, "bin", f"linux-{machine}", NAME)
+    return os.path.join(package, "bin", f"linux-{ARCHITECTURE}", NAME)
