@@ -3,8 +3,11 @@
  *
  * The host's /etc holds keys, passwords and what else the machine is used for, so it is not shown. What programs need of it is little:
  * names (hosts, resolver, users), the loader's cache, shell profiles, time zone, and the directories that packages in /usr refer to
- * (alternatives, certificates, interpreters' own settings). Files are copied, for they are small and may be links to places that the
- * sandbox does not have; directories are shown read-only as they are.
+ * (alternatives, certificates, interpreters' own settings).
+ *
+ * Files are handed to bubblewrap as memory (memfd), which copies them into its root file system: that is much faster than files on a
+ * disk or a mount for each, and links to places that the sandbox does not have are followed on the way. So are small directories;
+ * others are shown read-only as they are.
  */
 #include "local.h"
 
@@ -16,51 +19,72 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #define FILE_BYTES_MAX (1u << 20)
+#define SMALL_DIR_ENTRIES 12
+#define SMALL_FILE_BYTES (32 * 1024)
 
 static const char *const copied_files[] = {
-	"bash.bashrc", "bashrc",     "debian_version",   "gai.conf", "host.conf",     "inputrc",   "ld.so.cache",
-	"localtime",   "lsb-release", "locale.conf",      "mime.types", "mtab",          "networks",  "nsswitch.conf",
-	"os-release",  "profile",    "protocols",        "resolv.conf", "services",     "shells",    "ssl/openssl.cnf",
-	"timezone",    "pki/tls/cert.pem", "pki/tls/openssl.cnf", NULL};
+	"bash.bashrc", "bashrc", "debian_version", "gai.conf", "host.conf", "inputrc", "ld.so.cache", "localtime", "lsb-release",
+	"locale.conf", "mime.types", "mtab", "networks", "nsswitch.conf", "os-release", "pki/tls/cert.pem", "pki/tls/openssl.cnf",
+	"profile", "protocols", "resolv.conf", "services", "shells", "ssl/openssl.cnf", "timezone", NULL};
 
 /* Never all of ssl or pki: private keys lie beside the certificates. */
-static const char *const shared_dirs[] = {"alternatives", "crypto-policies", "fonts", "perl", "pki/ca-trust", "pki/tls/certs",
-					  "profile.d",	  "ssl/certs",	     "terminfo", NULL};
+static const char *const shown_dirs[] = {"alternatives", "crypto-policies", "fonts", "pki/ca-trust", "pki/tls/certs", "profile.d",
+					 "ssl/certs", NULL};
 /* With a version in the name: java-17-openjdk, python3.11. */
-static const char *const shared_prefixes[] = {"java", "python3", NULL};
+static const char *const shown_prefixes[] = {"java", "python3", NULL};
 
-const char *const local_etc_rootfs_files[] = {"group", "hosts", "passwd", "resolv.conf", NULL};
-
-static void add_if_dir(const char *etc, const char *name, struct strv *ret)
+void etc_view_deinit(struct etc_view *view)
 {
-	cleanup_free char *path = xasprintf("%s/%s", etc, name);
-	struct stat st;
-
-	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-		strv_add(ret, name);
+	if (!view)
+		return;
+	strv_deinit(&view->arguments);
+	for (size_t i = 0; i < view->fd_count; i++)
+		close(view->fds[i]);
+	free(view->fds);
+	*view = (struct etc_view){0};
 }
 
-void local_etc_shared_dirs(const char *system_root, struct strv *ret)
-{
-	cleanup_free char *etc = xasprintf("%s/etc", system_root);
-	DIR *dir = opendir(etc);
+/* --- pieces of the view --- */
 
-	for (size_t i = 0; shared_dirs[i]; i++)
-		add_if_dir(etc, shared_dirs[i], ret);
-	for (struct dirent *entry; dir && (entry = readdir(dir));) {
-		for (size_t i = 0; shared_prefixes[i]; i++) {
-			if (str_starts_with(entry->d_name, shared_prefixes[i]))
-				add_if_dir(etc, entry->d_name, ret);
-		}
+/* A memfd with the bytes, at its start; it belongs to the view. -1: no descriptor or no memory. */
+static int view_add_memory(struct etc_view *view, const void *bytes, size_t n, struct err *err)
+{
+	int fd = memfd_create("etc", MFD_CLOEXEC);
+
+	if (fd < 0 || (n > 0 && pwrite(fd, bytes, n, 0) != (ssize_t)n)) {
+		err_set_errno(err, errno, "memory for the sandbox's /etc");
+		close_fd(fd);
+		return -1;
 	}
-	if (dir)
-		closedir(dir);
+	view->fds = xrealloc(view->fds, (view->fd_count + 1) * sizeof *view->fds);
+	view->fds[view->fd_count++] = fd;
+	return fd;
 }
 
-/* --- copying --- */
+/* option: "--file" makes one, "--ro-bind-data" covers one that is there. */
+static int view_add_file(struct etc_view *view, const char *option, const char *name, const struct buf *text, struct err *err)
+{
+	int fd = view_add_memory(view, text->data, text->len, err);
+
+	if (fd < 0)
+		return -1;
+	if (strcmp(option, "--file") == 0)
+		strv_add_all(&view->arguments, "--perms", "0644", NULL);
+	strv_add(&view->arguments, option);
+	strv_addf(&view->arguments, "%d", fd);
+	strv_addf(&view->arguments, "/etc/%s", name);
+	return 0;
+}
+
+static void view_add_link(struct etc_view *view, const char *name, const char *target)
+{
+	strv_add_all(&view->arguments, "--symlink", target, NULL);
+	strv_addf(&view->arguments, "/etc/%s", name);
+}
 
 /* What the sandbox has as well: such a link is kept, since programs read the time zone's name out of it. */
 static bool link_works_inside(const char *target)
@@ -74,23 +98,10 @@ static bool link_works_inside(const char *target)
 	return false;
 }
 
-static void make_parent(int etc_fd, const char *name)
-{
-	for (const char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
-		cleanup_free char *parent = xstrndup(name, (size_t)(slash - name));
-		(void)mkdirat(etc_fd, parent, 0755); /* if it fails, so does what it is for */
-	}
-}
-
-static int put_file(int etc_fd, const char *name, const void *bytes, size_t n, struct err *err)
-{
-	return fs_write_file_atomic(etc_fd, name, bytes, n, 0644, err);
-}
-
 /* A host's file that is missing, unreadable or no file is left out: each machine has others. */
-static int copy_file(int etc_fd, const char *system_root, const char *name, struct err *err)
+static int view_add_copy(struct etc_view *view, const char *etc, const char *name, struct err *err)
 {
-	cleanup_free char *path = xasprintf("%s/etc/%s", system_root, name);
+	cleanup_free char *path = xasprintf("%s/%s", etc, name);
 	cleanup_buf struct buf text = BUF_INIT(FILE_BYTES_MAX);
 	char target[PATH_MAX];
 	char real[PATH_MAX];
@@ -99,15 +110,73 @@ static int copy_file(int etc_fd, const char *system_root, const char *name, stru
 	if (n >= 0) {
 		target[n] = '\0';
 		if (link_works_inside(target)) {
-			make_parent(etc_fd, name);
-			(void)unlinkat(etc_fd, name, 0); /* of the lease's earlier days */
-			return symlinkat(target, etc_fd, name) < 0 ? err_set_errno(err, errno, "link /etc/%s", name) : 0;
+			view_add_link(view, name, target);
+			return 0;
+		}
+		if (!realpath(path, real))
+			return 0;
+	}
+	if (fs_read_file(AT_FDCWD, n >= 0 ? real : path, &text, NULL) < 0)
+		return 0;
+	return view_add_file(view, "--file", name, &text, err);
+}
+
+/* --- directories --- */
+
+/* The names in it if they are few, and small files all of them. */
+static bool list_small_dir(const char *path, struct strv *ret)
+{
+	DIR *dir = opendir(path);
+	bool small = dir != NULL;
+
+	for (struct dirent *entry; small && (entry = readdir(dir));) {
+		struct stat st;
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		small = ret->count < SMALL_DIR_ENTRIES && fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 && S_ISREG(st.st_mode) &&
+			st.st_size <= SMALL_FILE_BYTES;
+		strv_add(ret, entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return small;
+}
+
+static int view_add_dir(struct etc_view *view, const char *etc, const char *name, struct err *err)
+{
+	cleanup_free char *path = xasprintf("%s/%s", etc, name);
+	cleanup_strv struct strv entries = {0};
+	struct stat st;
+
+	if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+		return 0;
+	if (!list_small_dir(path, &entries)) {
+		strv_add_all(&view->arguments, "--ro-bind", path, NULL);
+		strv_addf(&view->arguments, "/etc/%s", name);
+		return 0;
+	}
+	for (size_t i = 0; i < entries.count; i++) {
+		cleanup_free char *entry = xasprintf("%s/%s", name, entries.items[i]);
+		if (view_add_copy(view, etc, entry, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int view_add_versioned_dirs(struct etc_view *view, const char *etc, struct err *err)
+{
+	DIR *dir = opendir(etc);
+	int rc = 0;
+
+	for (struct dirent *entry; dir && rc == 0 && (entry = readdir(dir));) {
+		for (size_t i = 0; shown_prefixes[i]; i++) {
+			if (str_starts_with(entry->d_name, shown_prefixes[i]))
+				rc = view_add_dir(view, etc, entry->d_name, err);
 		}
 	}
-	if (!realpath(path, real) || fs_read_file(AT_FDCWD, real, &text, NULL) < 0)
-		return 0;
-	make_parent(etc_fd, name);
-	return put_file(etc_fd, name, text.data ? text.data : "", text.len, err);
+	if (dir)
+		closedir(dir);
+	return rc;
 }
 
 /* --- files that differ from the host's --- */
@@ -144,56 +213,116 @@ static void append_foreign_entries(const char *text, struct buf *ret)
 
 _Static_assert(SANDBOX_UID == 1000 && SANDBOX_GID == 1000, "append_foreign_entries knows the number");
 
-static int put_users(int etc_fd, const char *rootfs, struct err *err)
+static void make_passwd(const char *rootfs, struct buf *ret)
 {
-	cleanup_buf struct buf passwd = BUF_INIT(2 * FILE_BYTES_MAX);
-	cleanup_buf struct buf group = BUF_INIT(2 * FILE_BYTES_MAX);
 	cleanup_buf struct buf old = BUF_INIT(FILE_BYTES_MAX);
 
 	if (rootfs) {
 		read_etc_file(rootfs, "passwd", &old);
-		append_foreign_entries(old.data, &passwd);
-		read_etc_file(rootfs, "group", &old);
-		append_foreign_entries(old.data, &group);
+		append_foreign_entries(old.data, ret);
 	} else {
-		buf_append_str(&passwd, "root:x:0:0:root:/root:/usr/sbin/nologin\n"
-					"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
-		buf_append_str(&group, "root:x:0:\nnogroup:x:65534:\n");
+		buf_append_str(ret, "root:x:0:0:root:/root:/usr/sbin/nologin\n"
+				    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
 	}
-	buf_printf(&passwd, "%s:x:%d:%d::%s:/bin/sh\n", SANDBOX_USER, SANDBOX_UID, SANDBOX_GID, SANDBOX_HOME);
-	buf_printf(&group, "%s:x:%d:\n", SANDBOX_USER, SANDBOX_GID);
-	if (put_file(etc_fd, "passwd", passwd.data, passwd.len, err) < 0)
-		return -1;
-	return put_file(etc_fd, "group", group.data, group.len, err);
+	buf_printf(ret, "%s:x:%d:%d::%s:/bin/sh\n", SANDBOX_USER, SANDBOX_UID, SANDBOX_GID, SANDBOX_HOME);
+}
+
+static void make_group(const char *rootfs, struct buf *ret)
+{
+	cleanup_buf struct buf old = BUF_INIT(FILE_BYTES_MAX);
+
+	if (rootfs) {
+		read_etc_file(rootfs, "group", &old);
+		append_foreign_entries(old.data, ret);
+	} else {
+		buf_append_str(ret, "root:x:0:\nnogroup:x:65534:\n");
+	}
+	buf_printf(ret, "%s:x:%d:\n", SANDBOX_USER, SANDBOX_GID);
 }
 
 /* The host's names, and the sandbox's own. */
-static int put_hosts(int etc_fd, const char *system_root, const char *hostname, struct err *err)
+static void make_hosts(const char *system_root, const char *hostname, struct buf *ret)
 {
-	cleanup_buf struct buf hosts = BUF_INIT(2 * FILE_BYTES_MAX);
-
-	read_etc_file(system_root, "hosts", &hosts);
-	if (hosts.len == 0)
-		buf_append_str(&hosts, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
-	if (hosts.data[hosts.len - 1] != '\n')
-		buf_append_char(&hosts, '\n');
-	buf_printf(&hosts, "127.0.0.1 %s\n", hostname);
-	return put_file(etc_fd, "hosts", hosts.data, hosts.len, err);
+	read_etc_file(system_root, "hosts", ret);
+	if (ret->len == 0)
+		buf_append_str(ret, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
+	if (ret->data[ret->len - 1] != '\n')
+		buf_append_char(ret, '\n');
+	buf_printf(ret, "127.0.0.1 %s\n", hostname);
 }
 
-int local_etc_fill(int lease_dir_fd, const char *system_root, const char *rootfs, const char *hostname, struct err *err)
-{
-	cleanup_close int etc_fd = openat(lease_dir_fd, "etc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+struct own_file {
+	const char *name;
+	struct buf text;
+};
 
-	if (etc_fd < 0)
-		return err_set_errno(err, errno, "open the lease's etc");
-	if (put_users(etc_fd, rootfs, err) < 0 || put_hosts(etc_fd, system_root, hostname, err) < 0)
-		return -1;
-	if (rootfs)
-		return copy_file(etc_fd, system_root, "resolv.conf", err);
-	for (size_t i = 0; copied_files[i]; i++) {
-		if (copy_file(etc_fd, system_root, copied_files[i], err) < 0)
+static void make_own_files(const char *system_root, const char *rootfs, const char *hostname, struct own_file files[3])
+{
+	static const char *const names[] = {"passwd", "group", "hosts"};
+
+	for (int i = 0; i < 3; i++)
+		files[i] = (struct own_file){.name = names[i], .text = BUF_INIT(2 * FILE_BYTES_MAX)};
+	make_passwd(rootfs, &files[0].text);
+	make_group(rootfs, &files[1].text);
+	make_hosts(system_root, hostname, &files[2].text);
+}
+
+/* --- the two views --- */
+
+static int view_host(struct etc_view *view, const char *system_root, struct own_file own[3], struct err *err)
+{
+	cleanup_free char *etc = xasprintf("%s/etc", system_root);
+
+	for (int i = 0; i < 3; i++) {
+		if (view_add_file(view, "--file", own[i].name, &own[i].text, err) < 0)
 			return -1;
 	}
-	return 0;
+	for (size_t i = 0; copied_files[i]; i++) {
+		if (view_add_copy(view, etc, copied_files[i], err) < 0)
+			return -1;
+	}
+	for (size_t i = 0; shown_dirs[i]; i++) {
+		if (view_add_dir(view, etc, shown_dirs[i], err) < 0)
+			return -1;
+	}
+	return view_add_versioned_dirs(view, etc, err);
+}
+
+/* Only where the rootfs has such a file: a place for one can't be made in what is read-only. */
+static bool rootfs_has(const char *rootfs, const char *name)
+{
+	cleanup_free char *etc = xasprintf("%s/etc", rootfs);
+	cleanup_free char *path = xasprintf("%s/%s", etc, name);
+	struct stat st;
+
+	return lstat(etc, &st) == 0 && S_ISDIR(st.st_mode) && lstat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static int view_rootfs(struct etc_view *view, const char *system_root, const char *rootfs, struct own_file own[3], struct err *err)
+{
+	cleanup_free char *resolver = xasprintf("%s/etc/resolv.conf", system_root);
+	cleanup_buf struct buf text = BUF_INIT(FILE_BYTES_MAX);
+	char real[PATH_MAX];
+
+	for (int i = 0; i < 3; i++) {
+		if (rootfs_has(rootfs, own[i].name) && view_add_file(view, "--ro-bind-data", own[i].name, &own[i].text, err) < 0)
+			return -1;
+	}
+	if (!rootfs_has(rootfs, "resolv.conf") || !realpath(resolver, real) || fs_read_file(AT_FDCWD, real, &text, NULL) < 0)
+		return 0;
+	return view_add_file(view, "--ro-bind-data", "resolv.conf", &text, err);
+}
+
+int local_etc_view(const char *system_root, const char *rootfs, const char *hostname, struct etc_view *ret, struct err *err)
+{
+	struct own_file own[3];
+
+	*ret = (struct etc_view){0};
+	make_own_files(system_root, rootfs, hostname, own);
+	int rc = rootfs ? view_rootfs(ret, system_root, rootfs, own, err) : view_host(ret, system_root, own, err);
+	for (int i = 0; i < 3; i++)
+		buf_deinit(&own[i].text);
+	if (rc < 0)
+		etc_view_deinit(ret);
+	return rc;
 }

@@ -134,7 +134,7 @@ const char *lease_id_parse(const char *provider_lease_id);
 /* Unix milliseconds. */
 int64_t local_now_ms(void);
 
-/* Makes the directory with all that is in it but etc, from company, environment, shape, reusable and expires_ms. Nothing is left on failure. */
+/* Makes the directory and what is in it, from company, environment, shape, reusable and expires_ms. Nothing is left on failure. */
 int lease_record_create(const char *state_dir, struct lease_record *r, struct err *err);
 /*
  * ERR_NOT_FOUND: proven not to be there, or past saving; in the latter case ret has the locked directory, to be removed (broken).
@@ -152,23 +152,28 @@ bool lease_record_is_stale(const struct lease_record *r);
 
 /* --- etc.c --- */
 
+/* A part of bubblewrap's arguments, and the descriptors that they speak of (owned, close-on-exec). */
+struct etc_view {
+	struct strv arguments;
+	int *fds;
+	size_t fd_count;
+};
+
 /*
- * Fills the lease's directory etc. system_root: where the host's /etc is looked for ("" but in tests). With a rootfs only the
- * files that have to differ from the rootfs's own.
+ * What a sandbox's /etc shows. system_root: where the host's /etc is looked for ("" but in tests). With a rootfs, which has a /etc of
+ * its own, only the files that have to differ.
  */
-int local_etc_fill(int lease_dir_fd, const char *system_root, const char *rootfs, const char *hostname, struct err *err);
-/* Directories below the host's /etc that are shown as they are, relative to it; NULL-terminated list of those that exist. */
-void local_etc_shared_dirs(const char *system_root, struct strv *ret);
-/* Files that local_etc_fill makes for a rootfs. */
-extern const char *const local_etc_rootfs_files[];
+int local_etc_view(const char *system_root, const char *rootfs, const char *hostname, struct etc_view *ret, struct err *err);
+void etc_view_deinit(struct etc_view *view);
 
 /* --- sandbox.c --- */
 
 struct sandbox_spec {
 	const struct local_config *config;
 	const char *bwrap;       /* its path */
-	const char *lease_dir;   /* on the host: home, tmp, workspace, etc */
+	const char *lease_dir;   /* on the host: home, tmp, workspace */
 	const char *hostname;
+	const struct etc_view *etc;
 	const char *system_root; /* "" but in tests */
 	bool as_root;            /* the worker's user is root */
 	int info_fd;             /* bwrap tells the init's pid there; -1: nobody asks */

@@ -3,10 +3,9 @@
  *
  *	lease.json            whose it is, what its sandbox looks like, when it ends
  *	home tmp workspace    what commands may write to
- *	etc                   the sandbox's /etc
  *
  * The directory is locked (flock) by the worker that uses it; the kernel drops the lock with the process. Its time of modification
- * says when it was used last. Only home, tmp, workspace and etc are shown to the sandbox.
+ * says when it was used last. Only home, tmp and workspace are shown to the sandbox.
  */
 #include "local.h"
 
@@ -124,7 +123,7 @@ static int make_parts(const struct lease_record *r, struct err *err)
 	static const struct {
 		const char *name;
 		mode_t mode;
-	} parts[] = {{"home", 0755}, {"tmp", 01777}, {"workspace", 0755}, {"etc", 0755}};
+	} parts[] = {{"home", 0755}, {"tmp", 01777}, {"workspace", 0755}};
 
 	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
 		/* chmod: the worker's umask is not the sandbox's. */

@@ -60,31 +60,18 @@ static void add_root_entry(const char *root, const char *name, struct strv *ret)
 	strv_addf(ret, "/%s", name);
 }
 
-static void add_host_system(const struct sandbox_spec *spec, struct strv *ret)
+static void add_all(struct strv *to, const struct strv *from)
 {
-	cleanup_strv struct strv shared = {0};
-
-	for (size_t i = 0; host_dirs[i]; i++)
-		add_root_entry(spec->system_root, host_dirs[i], ret);
-	/* Writable at first: bubblewrap makes the places for what is shared in it. */
-	strv_add(ret, "--bind");
-	strv_addf(ret, "%s/etc", spec->lease_dir);
-	strv_add(ret, "/etc");
-	local_etc_shared_dirs(spec->system_root, &shared);
-	for (size_t i = 0; i < shared.count; i++) {
-		strv_add(ret, "--ro-bind");
-		strv_addf(ret, "%s/etc/%s", spec->system_root, shared.items[i]);
-		strv_addf(ret, "/etc/%s", shared.items[i]);
-	}
-	strv_add_all(ret, "--dir", "/run", "--dir", "/var", "--symlink", "../run", "/var/run", "--symlink", "../tmp", "/var/tmp", NULL);
+	for (size_t i = 0; i < from->count; i++)
+		strv_add(to, from->items[i]);
 }
 
-static bool is_regular(const char *root, const char *name)
+static void add_host_system(const struct sandbox_spec *spec, struct strv *ret)
 {
-	cleanup_free char *path = xasprintf("%s/%s", root, name);
-	struct stat st;
-
-	return lstat(path, &st) == 0 && S_ISREG(st.st_mode);
+	for (size_t i = 0; host_dirs[i]; i++)
+		add_root_entry(spec->system_root, host_dirs[i], ret);
+	add_all(ret, &spec->etc->arguments);
+	strv_add_all(ret, "--dir", "/run", "--dir", "/var", "--symlink", "../run", "/var/run", "--symlink", "../tmp", "/var/tmp", NULL);
 }
 
 static bool is_dir(const char *root, const char *name)
@@ -106,16 +93,7 @@ static void add_rootfs_entries(const struct sandbox_spec *spec, struct dirent *c
 		if (entries[i]->d_name[0] != '.' && !is_listed(entries[i]->d_name, own_dirs) && !is_workdir)
 			add_root_entry(rootfs, entries[i]->d_name, ret);
 	}
-	/* Where it has them; a place for them can't be made in what is read-only. */
-	for (size_t i = 0; is_dir(rootfs, "etc") && local_etc_rootfs_files[i]; i++) {
-		cleanup_free char *name = xasprintf("etc/%s", local_etc_rootfs_files[i]);
-		cleanup_free char *source = xasprintf("%s/%s", spec->lease_dir, name);
-
-		if (is_regular(rootfs, name) && access(source, F_OK) == 0) {
-			strv_add_all(ret, "--ro-bind", source, NULL);
-			strv_addf(ret, "/%s", name);
-		}
-	}
+	add_all(ret, &spec->etc->arguments);
 	strv_add_all(ret, "--dir", "/run", NULL);
 	if (is_dir(rootfs, "var") && is_dir(rootfs, "var/tmp")) {
 		strv_add(ret, "--bind");
@@ -228,8 +206,6 @@ int sandbox_arguments(const struct sandbox_spec *spec, struct strv *ret, struct 
 	add_lease_dirs(spec, ret);
 	if (add_binds(spec->config, ret, err) < 0)
 		return -1;
-	if (!spec->config->rootfs)
-		strv_add_all(ret, "--remount-ro", "/etc", NULL);
 	strv_add_all(ret, "--remount-ro", "/", "--chdir", "/", "--", NULL);
 	return 0;
 }

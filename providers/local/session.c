@@ -225,6 +225,7 @@ int local_lease_remove_broken(const char *state_dir, const char *provider_lease_
 
 struct launch {
 	int info_fd;
+	const struct etc_view *etc;
 	const struct cgroup *cgroup;
 };
 
@@ -235,6 +236,10 @@ static int launch_set_up(void *arg)
 
 	if (launch->info_fd >= 0 && fcntl(launch->info_fd, F_SETFD, 0) < 0)
 		return -1;
+	for (size_t i = 0; i < launch->etc->fd_count; i++) {
+		if (fcntl(launch->etc->fds[i], F_SETFD, 0) < 0)
+			return -1;
+	}
 	return cgroup_join(launch->cgroup);
 }
 
@@ -272,10 +277,10 @@ static int explain_failure(struct err *err)
 	return err_wrap(err, "The sandbox could not be started");
 }
 
-static int launch_init(struct local_lease *lease, const struct limits_plan *plan, const struct strv *arguments, int info[2],
-		       struct err *err)
+static int launch_init(struct local_lease *lease, const struct limits_plan *plan, const struct strv *arguments,
+		       const struct etc_view *etc, int info[2], struct err *err)
 {
-	struct launch launch = {.info_fd = info[1], .cgroup = &lease->cgroup};
+	struct launch launch = {.info_fd = info[1], .etc = etc, .cgroup = &lease->cgroup};
 	struct init_options options = {.launcher = strv_list(arguments), .child_setup = launch_set_up, .child_setup_arg = &launch};
 	struct fiber_scope scope;
 	pid_t pid;
@@ -298,19 +303,17 @@ static void close_pair(int pair[2])
 	pair[1] = close_fd(pair[1]);
 }
 
-static int start_sandbox(struct local_state *state, struct local_lease *lease, struct err *err)
+/* The sandbox of a lease whose group is made. */
+static int start_in_group(struct local_lease *lease, const struct limits_plan *plan, const char *bwrap, struct err *err)
 {
 	cleanup_free char *hostname = local_lease_hostname(lease->record.id);
-	cleanup_free char *bwrap = sandbox_find_bwrap();
 	cleanup_strv struct strv arguments = {0};
+	cleanup(etc_view_deinit) struct etc_view etc = {0};
+	bool needs_pid = plan->memory == LIMIT_RLIMIT || plan->processes == LIMIT_RLIMIT;
 	int info[2] = {-1, -1};
-	struct limits_plan plan;
 
-	if (!bwrap)
-		return err_set(err, ERR_UNSUPPORTED, "bubblewrap is not installed on this machine: run `sudo apt-get install bubblewrap` "
-						     "(or your distribution's equivalent).");
-	limits_plan(&lease->config, local_cgroup_site(state), geteuid() == 0, &plan);
-	bool needs_pid = plan.memory == LIMIT_RLIMIT || plan.processes == LIMIT_RLIMIT;
+	if (local_etc_view("", lease->config.rootfs, hostname, &etc, err) < 0)
+		return -1;
 	if (needs_pid && pipe2(info, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_set_errno(err, errno, "make a pipe");
 	struct sandbox_spec spec = {
@@ -318,21 +321,34 @@ static int start_sandbox(struct local_state *state, struct local_lease *lease, s
 		.bwrap = bwrap,
 		.lease_dir = lease->record.dir,
 		.hostname = hostname,
+		.etc = &etc,
 		.system_root = "",
 		.as_root = geteuid() == 0,
 		.info_fd = info[1],
 	};
-	int rc = -1;
-	cgroup_remove_left(local_cgroup_site(state), lease->record.id);
-	if (local_etc_fill(lease->record.dir_fd, "", lease->config.rootfs, hostname, err) == 0 &&
-	    sandbox_arguments(&spec, &arguments, err) == 0 &&
-	    cgroup_create(local_cgroup_site(state), lease->record.id, &lease->config, &lease->cgroup, err) == 0) {
-		rc = launch_init(lease, &plan, &arguments, info, err);
-		if (rc < 0)
-			cgroup_remove(&lease->cgroup);
-	}
+	int rc = sandbox_arguments(&spec, &arguments, err);
+	if (rc == 0)
+		rc = launch_init(lease, plan, &arguments, &etc, info, err);
 	close_pair(info);
-	return rc < 0 ? explain_failure(err) : 0;
+	return rc;
+}
+
+static int start_sandbox(struct local_state *state, struct local_lease *lease, struct err *err)
+{
+	const struct cgroup_site *site = local_cgroup_site(state);
+	cleanup_free char *bwrap = sandbox_find_bwrap();
+	struct limits_plan plan;
+
+	if (!bwrap)
+		return err_set(err, ERR_UNSUPPORTED, "bubblewrap is not installed on this machine: run `sudo apt-get install bubblewrap` "
+						     "(or your distribution's equivalent).");
+	limits_plan(&lease->config, site, geteuid() == 0, &plan);
+	cgroup_remove_left(site, lease->record.id);
+	if (cgroup_create(site, lease->record.id, &lease->config, &lease->cgroup, err) == 0 &&
+	    start_in_group(lease, &plan, bwrap, err) == 0)
+		return 0;
+	cgroup_remove(&lease->cgroup);
+	return explain_failure(err);
 }
 
 static void stop_sandbox(struct local_lease *lease)

@@ -48,8 +48,7 @@ static void machine_init(struct machine *m)
 	m->root = xasprintf("%s/test sandbox.XXXXXX", str_nonempty(tmp) ? tmp : "/tmp");
 	CHECK(mkdtemp(m->root) != NULL);
 	m->lease = join(m->root, "/lease");
-	make_dir(m->root, "/lease/etc");
-	make_dir(m->root, "/etc/ssl/certs");
+	make_dir(m->root, "/lease");
 	make_dir(m->root, "/etc/ssl/private");
 	make_dir(m->root, "/usr/bin");
 	make_dir(m->root, "/lib");
@@ -65,6 +64,14 @@ static void machine_deinit(struct machine *m)
 
 #define cleanup_machine cleanup(machine_deinit)
 
+static void append_listed(struct buf *text, const struct machine *m, const struct strv *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		bool inside = str_starts_with(list->items[i], m->root);
+		buf_printf(text, "%s%s\n", inside ? "@" : "", inside ? list->items[i] + strlen(m->root) : list->items[i]);
+	}
+}
+
 /* bwrap's arguments for a config, one a line, the machine's root written as @. Owned; or the error's text. */
 static char *arguments(const struct machine *m, const char *json, bool as_root, int info_fd)
 {
@@ -74,17 +81,16 @@ static char *arguments(const struct machine *m, const char *json, bool as_root, 
 	cleanup_strv struct strv list = {0};
 	cleanup_buf struct buf text = BUF_INIT(BUF_UNBOUNDED);
 	cleanup_err struct err err = ERR_INIT;
+	cleanup(etc_view_deinit) struct etc_view etc = {0};
 
+	strv_add(&etc.arguments, "<etc>");
 	local_config_read(object, &config, &errors, NULL);
 	CHECK_INT(errors.count, 0);
-	struct sandbox_spec spec = {.config = &config, .bwrap = "bwrap", .lease_dir = m->lease, .hostname = "box", .system_root = m->root,
-				    .as_root = as_root, .info_fd = info_fd};
+	struct sandbox_spec spec = {.config = &config, .bwrap = "bwrap", .lease_dir = m->lease, .hostname = "box", .etc = &etc,
+				    .system_root = m->root, .as_root = as_root, .info_fd = info_fd};
 	if (sandbox_arguments(&spec, &list, &err) < 0)
 		return xstrdup(err_text(&err));
-	for (size_t i = 0; i < list.count; i++) {
-		bool inside = str_starts_with(list.items[i], m->root);
-		buf_printf(&text, "%s%s\n", inside ? "@" : "", inside ? list.items[i] + strlen(m->root) : list.items[i]);
-	}
+	append_listed(&text, m, &list);
 	return buf_steal(&text);
 }
 
@@ -106,11 +112,11 @@ TEST(the_view_of_the_host_is_complete_and_in_order)
 	CHECK_STR(got, "bwrap\n--unshare-user\n--unshare-pid\n--unshare-ipc\n--unshare-uts\n--unshare-cgroup-try\n"
 		       "--uid\n1000\n--gid\n1000\n--hostname\nbox\n--die-with-parent\n--as-pid-1\n--cap-drop\nALL\n"
 		       "--symlink\nusr/bin\n/bin\n--ro-bind\n@/lib\n/lib\n--ro-bind\n@/usr\n/usr\n"
-		       "--bind\n@/lease/etc\n/etc\n--ro-bind\n@/etc/ssl/certs\n/etc/ssl/certs\n"
+		       "<etc>\n"
 		       "--dir\n/run\n--dir\n/var\n--symlink\n../run\n/var/run\n--symlink\n../tmp\n/var/tmp\n"
 		       "--proc\n/proc\n--ro-bind\n/proc/sys\n/proc/sys\n--dev\n/dev\n"
 		       "--bind\n@/lease/home\n/home/agent\n--bind\n@/lease/tmp\n/tmp\n--bind\n@/lease/workspace\n/workspace\n"
-		       "--remount-ro\n/etc\n--remount-ro\n/\n--chdir\n/\n--\n");
+		       "--remount-ro\n/\n--chdir\n/\n--\n");
 }
 
 TEST(the_network_is_unshared_only_if_it_is_none)
@@ -192,15 +198,11 @@ TEST(a_rootfs_is_shown_entry_by_entry_with_our_own_directories_left_out)
 	make_dir(m.root, "/r/var/tmp");
 	make_link(m.root, "/r/bin", "usr/bin");
 	make_file(m.root, "/r/.dockerenv", "");
-	make_file(m.root, "/r/etc/passwd", "root:x:0:0::/root:/bin/sh\n");
-	make_link(m.root, "/r/etc/resolv.conf", "/run/resolv.conf");
-	make_file(m.root, "/lease/etc/passwd", "");
-	make_file(m.root, "/lease/etc/resolv.conf", "");
 	cleanup_free char *json = xasprintf("{\"rootfs\":\"%s/r\"}", m.root);
 	cleanup_free char *got = arguments(&m, json, false, -1);
 	size_t start = position(got, "--symlink");
 	CHECK_STR(got + start, "--symlink\nusr/bin\n/bin\n--ro-bind\n@/r/etc\n/etc\n--ro-bind\n@/r/opt\n/opt\n--ro-bind\n@/r/usr\n/usr\n"
-			       "--ro-bind\n@/r/var\n/var\n--ro-bind\n@/lease/etc/passwd\n/etc/passwd\n--dir\n/run\n"
+			       "--ro-bind\n@/r/var\n/var\n<etc>\n--dir\n/run\n"
 			       "--bind\n@/lease/tmp\n/var/tmp\n--proc\n/proc\n--ro-bind\n/proc/sys\n/proc/sys\n--dev\n/dev\n"
 			       "--bind\n@/lease/home\n/home/agent\n--bind\n@/lease/tmp\n/tmp\n--bind\n@/lease/workspace\n/workspace\n"
 			       "--remount-ro\n/\n--chdir\n/\n--\n");
@@ -225,29 +227,26 @@ TEST(a_rootfs_that_is_none_is_refused)
 
 /* --- /etc --- */
 
-static char *read_lease_file(const struct machine *m, const char *name)
+/* The view's arguments, one a line, each descriptor replaced by what it holds. Owned. */
+static char *etc_view(const struct machine *m, const char *rootfs)
 {
-	cleanup_free char *path = xasprintf("%s/etc/%s", m->lease, name);
-	struct buf text = BUF_INIT(1 << 20);
-
-	CHECK(fs_read_file(AT_FDCWD, path, &text, NULL) == 0);
-	return buf_steal(&text);
-}
-
-static void fill_etc(const struct machine *m, const char *rootfs)
-{
-	cleanup_close int fd = open(m->lease, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup(etc_view_deinit) struct etc_view view = {0};
+	cleanup_strv struct strv list = {0};
+	cleanup_buf struct buf text = BUF_INIT(BUF_UNBOUNDED);
 	cleanup_err struct err err = ERR_INIT;
+	char content[4096];
 
-	CHECK(local_etc_fill(fd, m->root, rootfs, "box", &err) == 0);
+	CHECK(local_etc_view(m->root, rootfs, "box", &view, &err) == 0);
 	CHECK_STR(err_text(&err), "no error");
-}
-
-static bool lease_has(const struct machine *m, const char *name)
-{
-	cleanup_free char *path = xasprintf("%s/etc/%s", m->lease, name);
-
-	return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	for (size_t i = 0; i < view.arguments.count; i++) {
+		bool is_fd = i > 0 && (str_eq(view.arguments.items[i - 1], "--file") || str_eq(view.arguments.items[i - 1], "--ro-bind-data"));
+		ssize_t n = is_fd ? read((int)strtol(view.arguments.items[i], NULL, 10), content, sizeof content - 1) : 0;
+		CHECK(n >= 0);
+		content[n > 0 ? n : 0] = '\0';
+		strv_add(&list, is_fd ? content : view.arguments.items[i]);
+	}
+	append_listed(&text, m, &list);
+	return buf_steal(&text);
 }
 
 TEST(etc_holds_what_programs_need_and_no_secrets)
@@ -262,21 +261,17 @@ TEST(etc_holds_what_programs_need_and_no_secrets)
 	make_file(m.root, "/etc/hosts", "127.0.0.1 localhost\n10.0.0.1 db");
 	make_file(m.root, "/etc/ssl/private/key.pem", "secret");
 	make_file(m.root, "/etc/ssl/openssl.cnf", "x=y\n");
-	fill_etc(&m, NULL);
-	cleanup_free char *hosts = read_lease_file(&m, "hosts");
-	cleanup_free char *passwd = read_lease_file(&m, "passwd");
-	cleanup_free char *nsswitch = read_lease_file(&m, "nsswitch.conf");
-	cleanup_free char *openssl = read_lease_file(&m, "ssl/openssl.cnf");
-	CHECK_STR(hosts, "127.0.0.1 localhost\n10.0.0.1 db\n127.0.0.1 box\n");
-	CHECK(strstr(passwd, "agent:x:1000:1000::/home/agent:") && !strstr(passwd, "My Name"));
-	CHECK_STR(nsswitch, "hosts: files dns\n");
-	CHECK_STR(openssl, "x=y\n");
-	CHECK(!lease_has(&m, "shadow") && !lease_has(&m, "environment") && !lease_has(&m, "ssl/private"));
+	cleanup_free char *got = etc_view(&m, NULL);
+	CHECK_STR(got, "--perms\n0644\n--file\nroot:x:0:0:root:/root:/usr/sbin/nologin\n"
+		       "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\nagent:x:1000:1000::/home/agent:/bin/sh\n\n/etc/passwd\n"
+		       "--perms\n0644\n--file\nroot:x:0:\nnogroup:x:65534:\nagent:x:1000:\n\n/etc/group\n"
+		       "--perms\n0644\n--file\n127.0.0.1 localhost\n10.0.0.1 db\n127.0.0.1 box\n\n/etc/hosts\n"
+		       "--perms\n0644\n--file\nhosts: files dns\n\n/etc/nsswitch.conf\n"
+		       "--perms\n0644\n--file\nx=y\n\n/etc/ssl/openssl.cnf\n");
 }
 
 TEST(links_into_the_system_stay_links_and_others_are_followed)
 {
-	char target[64] = "";
 	cleanup_machine struct machine m;
 
 	machine_init(&m);
@@ -284,16 +279,35 @@ TEST(links_into_the_system_stay_links_and_others_are_followed)
 	make_dir(m.root, "/run");
 	make_file(m.root, "/run/stub", "nameserver 127.0.0.53\n");
 	make_link(m.root, "/etc/resolv.conf", "../run/stub");
-	make_link(m.root, "/etc/hosts", "/nonexistent");
-	fill_etc(&m, NULL);
-	fill_etc(&m, NULL); /* again, as when a sandbox is started anew */
-	cleanup_free char *resolv = read_lease_file(&m, "resolv.conf");
-	cleanup_free char *localtime = xasprintf("%s/etc/localtime", m.lease);
-	CHECK_STR(resolv, "nameserver 127.0.0.53\n");
-	CHECK(readlink(localtime, target, sizeof target - 1) > 0);
-	CHECK_STR(target, "/usr/share/zoneinfo/Etc/UTC");
-	cleanup_free char *hosts = read_lease_file(&m, "hosts");
-	CHECK(strstr(hosts, "127.0.0.1 localhost\n") && strstr(hosts, "127.0.0.1 box\n"));
+	make_link(m.root, "/etc/timezone", "/nonexistent");
+	make_dir(m.root, "/etc/profile");
+	cleanup_free char *got = etc_view(&m, NULL);
+	CHECK(strstr(got, "--symlink\n/usr/share/zoneinfo/Etc/UTC\n/etc/localtime\n"));
+	CHECK(strstr(got, "--file\nnameserver 127.0.0.53\n\n/etc/resolv.conf\n"));
+	CHECK(strstr(got, "--file\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.1 box\n\n/etc/hosts\n"));
+	CHECK(!strstr(got, "/etc/timezone") && !strstr(got, "/etc/profile"));
+}
+
+TEST(small_directories_are_copied_and_big_ones_shown)
+{
+	cleanup_machine struct machine m;
+
+	machine_init(&m);
+	make_dir(m.root, "/etc/profile.d");
+	make_file(m.root, "/etc/profile.d/x y.sh", "export X=1\n");
+	make_dir(m.root, "/etc/python3.11");
+	make_dir(m.root, "/etc/fonts/conf.d");
+	make_dir(m.root, "/etc/ssl/certs");
+	make_dir(m.root, "/etc/ssh");
+	make_dir(m.root, "/etc/pki/tls/private/x");
+	for (int i = 0; i < 20; i++) {
+		cleanup_free char *name = xasprintf("/etc/ssl/certs/%d.pem", i);
+		make_file(m.root, name, "c");
+	}
+	cleanup_free char *got = etc_view(&m, NULL);
+	CHECK(strstr(got, "--file\nexport X=1\n\n/etc/profile.d/x y.sh\n"));
+	CHECK(strstr(got, "--ro-bind\n@/etc/fonts\n/etc/fonts\n") && strstr(got, "--ro-bind\n@/etc/ssl/certs\n/etc/ssl/certs\n"));
+	CHECK(!strstr(got, "private") && !strstr(got, "ssh") && !strstr(got, "python"));
 }
 
 TEST(a_rootfs_keeps_its_users_but_for_ours)
@@ -304,15 +318,17 @@ TEST(a_rootfs_keeps_its_users_but_for_ours)
 	make_dir(m.root, "/r/etc");
 	make_file(m.root, "/r/etc/passwd", "root:x:0:0::/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\nagent:x:5:5::/:/bin/no\nlast:x:7:7::/:/x");
 	make_file(m.root, "/r/etc/group", "root:x:0:\nnode:x:1000:\n");
+	make_file(m.root, "/r/etc/resolv.conf", "");
+	make_file(m.root, "/etc/resolv.conf", "nameserver 1.2.3.4\n");
+	make_file(m.root, "/etc/profile", "the host's\n");
 	cleanup_free char *rootfs = join(m.root, "/r");
-	fill_etc(&m, rootfs);
-	cleanup_free char *passwd = read_lease_file(&m, "passwd");
-	cleanup_free char *group = read_lease_file(&m, "group");
-	CHECK_STR(passwd, "root:x:0:0::/root:/bin/sh\nlast:x:7:7::/:/x\nagent:x:1000:1000::/home/agent:/bin/sh\n");
-	CHECK_STR(group, "root:x:0:\nagent:x:1000:\n");
+	cleanup_free char *got = etc_view(&m, rootfs);
+	CHECK_STR(got, "--ro-bind-data\nroot:x:0:0::/root:/bin/sh\nlast:x:7:7::/:/x\nagent:x:1000:1000::/home/agent:/bin/sh\n\n/etc/passwd\n"
+		       "--ro-bind-data\nroot:x:0:\nagent:x:1000:\n\n/etc/group\n"
+		       "--ro-bind-data\nnameserver 1.2.3.4\n\n/etc/resolv.conf\n");
 }
 
-TEST(links_of_a_rootfs_do_not_lead_to_files_of_the_host)
+TEST(links_of_a_rootfs_are_neither_followed_nor_covered)
 {
 	cleanup_machine struct machine m;
 
@@ -321,28 +337,21 @@ TEST(links_of_a_rootfs_do_not_lead_to_files_of_the_host)
 	make_dir(m.root, "/r/etc");
 	cleanup_free char *secret = join(m.root, "/secret");
 	make_link(m.root, "/r/etc/passwd", secret);
+	make_link(m.root, "/r/etc/resolv.conf", "/run/resolv.conf");
 	cleanup_free char *rootfs = join(m.root, "/r");
-	fill_etc(&m, rootfs);
-	cleanup_free char *passwd = read_lease_file(&m, "passwd");
-	CHECK(!strstr(passwd, "s3cret"));
+	cleanup_free char *got = etc_view(&m, rootfs);
+	CHECK_STR(got, "");
 }
 
-TEST(private_keys_beside_certificates_are_not_shared)
+TEST(a_rootfs_without_etc_gets_none)
 {
 	cleanup_machine struct machine m;
-	cleanup_strv struct strv dirs = {0};
 
 	machine_init(&m);
-	make_dir(m.root, "/etc/pki/tls/private");
-	make_dir(m.root, "/etc/pki/tls/certs");
-	make_dir(m.root, "/etc/python3.11");
-	make_dir(m.root, "/etc/ssh");
-	make_file(m.root, "/etc/fonts", "not a directory");
-	local_etc_shared_dirs(m.root, &dirs);
-	CHECK_INT(dirs.count, 3);
-	CHECK_STR(dirs.items[0], "pki/tls/certs");
-	CHECK_STR(dirs.items[1], "ssl/certs");
-	CHECK_STR(dirs.items[2], "python3.11");
+	make_dir(m.root, "/r/bin");
+	cleanup_free char *rootfs = join(m.root, "/r");
+	cleanup_free char *got = etc_view(&m, rootfs);
+	CHECK_STR(got, "");
 }
 
 /* --- what to do where there are no namespaces --- */
