@@ -19,25 +19,47 @@ struct run {
 	int64_t linger_until_ms; /* once the command has exited */
 };
 
-/* Gets a place, descriptors, and has the command started. */
-static int run_start(struct run *run, struct err *err)
+static bool lacks_descriptors(const struct err *err)
+{
+	return err->sys_errno == EMFILE || err->sys_errno == ENFILE;
+}
+
+/* Has the command started; on failure nothing of it is left. */
+static int run_try_start(struct run *run, struct err *err)
 {
 	const struct process_spec *spec = run->spec;
-	int stdio[3], error;
+	size_t taken = spec->input ? spec->input->taken : 0;
+	int stdio[3];
+	int error = process_io_open(spec->input, spec->output, &run->changed, stdio, &run->io);
+
+	if (error)
+		return err_set_errno(err, error, "make pipes");
+	run->command = (struct init_command){.changed = &run->changed};
+	if (init_spawn(run->init, spec, stdio, &run->command, err) == 0) {
+		process_io_take_place(run->io);
+		return 0;
+	}
+	process_io_close(run->io);
+	if (spec->input)
+		spec->input->taken = taken;
+	return -1;
+}
+
+/* Gets a place in line, then descriptors. Where others hold those, it waits for others to end. */
+static int run_start(struct run *run, struct err *err)
+{
+	cleanup_err struct err e = ERR_INIT;
 
 	if (process_limit_take(err) < 0)
 		return -1;
-	while ((error = process_io_open(spec->input, spec->output, &run->changed, stdio, &run->io)) != 0) {
-		if ((error != EMFILE && error != ENFILE) || process_limit_wait(err) < 0) {
+	while (run_try_start(run, &e) < 0) {
+		if (!lacks_descriptors(&e) || process_limit_wait(err) < 0) {
 			process_limit_give();
-			return err_set_errno(err, error, "make pipes");
+			return err_move(err, &e);
 		}
+		err_clear(&e);
 	}
-	run->command.changed = &run->changed;
-	if (init_spawn(run->init, spec, stdio, &run->command, err) == 0)
-		return 0;
-	process_io_close(run->io);
-	return -1;
+	return 0;
 }
 
 /* Nothing more is to be waited for. */

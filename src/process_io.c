@@ -390,7 +390,6 @@ int process_io_open(struct input *input, struct output *output, struct event *ch
 	int error = open_all(io, stdio);
 
 	if (!error) {
-		io->has_place = true;
 		*ret = io;
 		return 0;
 	}
@@ -405,6 +404,11 @@ void process_io_close(struct process_io *io)
 	for (int i = 0; i < END_COUNT; i++)
 		end_close(&io->ends[i]);
 	io_release(io);
+}
+
+void process_io_take_place(struct process_io *io)
+{
+	io->has_place = true;
 }
 
 static void close_dropped(struct init_hanger_on *hanger_on)

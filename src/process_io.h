@@ -16,11 +16,12 @@ struct process_io;
 
 /*
  * Makes the pipes and stores the command's ends, which the caller owns, in stdio. input NULL: /dev/null; output NULL: what is
- * printed is dropped. All are borrowed until the close or drop. Returns 0 or an errno value. Once it has worked, the caller's
- * place of process_limit.h goes back with the last descriptor.
+ * printed is dropped. All are borrowed until the close or drop. Returns 0 or an errno value.
  */
 int process_io_open(struct input *input, struct output *output, struct event *changed, int stdio[3], struct process_io **ret);
 void process_io_close(struct process_io *io);
+/* From now on the caller's place (process_limit.h) is the io's: it goes back with the last descriptor. */
+void process_io_take_place(struct process_io *io);
 /*
  * As close, but reads on what background processes print, and drops it, so that they do not die of it; until they close the
  * pipes or the init is stopped.

@@ -128,7 +128,7 @@ static void receive(struct supervisor *s)
 		s->fd = -1;
 		return;
 	}
-	if (packet->head.type == WIRE_SPAWN && packet->len > sizeof(packet->head.spawn) && !s->has_tree)
+	if (packet->head.type == WIRE_SPAWN && packet->len >= sizeof(packet->head.spawn) && !s->has_tree)
 		spawn(s);
 	else if (packet->head.type == WIRE_SIGNAL && packet->len == sizeof(packet->head.event) && s->has_tree) {
 		if (packet->head.event.value == SIGKILL)

@@ -1,0 +1,213 @@
+/* process_fixture: what the tests of commands share: run a shell command through an init, look at what it printed and left. */
+#ifndef TESTS_PROCESS_FIXTURE_H
+#define TESTS_PROCESS_FIXTURE_H
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "fiber.h"
+#include "loop.h"
+#include "output_internal.h"
+#include "process.h"
+#include "tap.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PATH "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+#define LONG_MS 60000 /* never reached unless something is broken */
+
+/* One command and all that came of it. */
+struct job {
+	struct process_spec spec;
+	struct output *output;
+	struct buf out, err_out;
+	struct process_result result;
+	struct err err;
+	int rc;
+};
+
+static inline void job_take_bytes(void *arg, enum output_stream stream, const void *bytes, size_t len)
+{
+	struct job *job = arg;
+
+	CHECK(buf_append(stream == OUTPUT_STDOUT ? &job->out : &job->err_out, bytes, len) == 0);
+}
+
+static char *const no_strings[] = {NULL};
+
+static inline void job_init(struct job *job)
+{
+	struct output_sink sink = {.raw = job_take_bytes, .arg = job};
+
+	*job = (struct job){.out = BUF_INIT(BUF_UNBOUNDED), .err_out = BUF_INIT(BUF_UNBOUNDED)};
+	job->output = output_create(&sink);
+	job->spec = (struct process_spec){
+		.envp = no_strings,
+		.search_path = PATH,
+		.output = job->output,
+		.timeout_ms = LONG_MS,
+		.grace_ms = 250,
+		.linger_ms = -1,
+	};
+}
+
+static inline void job_deinit(struct job *job)
+{
+	output_destroy(job->output);
+	buf_deinit(&job->out);
+	buf_deinit(&job->err_out);
+	err_clear(&job->err);
+}
+
+static inline const char *job_out(const struct job *job)
+{
+	return job->out.data ? job->out.data : "";
+}
+
+static inline const char *job_err_out(const struct job *job)
+{
+	return job->err_out.data ? job->err_out.data : "";
+}
+
+static inline void job_run(struct job *job, struct init *init, char *const *argv)
+{
+	if (!job->spec.file)
+		job->spec.file = argv[0];
+	job->spec.argv = argv;
+	job->rc = process_run(init, &job->spec, &job->result, &job->err);
+}
+
+static inline void job_run_shell(struct job *job, struct init *init, const char *script)
+{
+	cleanup_free char *copy = xstrdup(script);
+	char sh[] = "sh", c[] = "-c";
+
+	job_run(job, init, (char *const[]){sh, c, copy, NULL});
+}
+
+#define CHECK_EXITED(job, code)                                                                                                  \
+	do {                                                                                                                     \
+		CHECK_INT((job)->rc, 0);                                                                                         \
+		CHECK_STR(err_text(&(job)->err), "no error");                                                                    \
+		CHECK_INT((job)->result.outcome, PROCESS_EXITED);                                                                \
+		CHECK_INT((job)->result.exit_code, code);                                                                        \
+		CHECK(!(job)->result.timed_out);                                                                                 \
+	} while (0)
+
+#define CHECK_NOT_STARTED(job, number, step)                                                                                     \
+	do {                                                                                                                     \
+		CHECK_INT((job)->rc, 0);                                                                                         \
+		CHECK_INT((job)->result.outcome, PROCESS_NOT_STARTED);                                                           \
+		CHECK_INT((job)->result.start_errno, number);                                                                    \
+		CHECK_INT((job)->result.start_step, step);                                                                       \
+	} while (0)
+
+/* The worker's own kind of init; NULL (and a failed check) if it does not start. */
+static inline struct init *start_init(void)
+{
+	struct init *init = NULL;
+	cleanup_err struct err err = ERR_INIT;
+
+	init_start(&(struct init_options){0}, &init, &err);
+	CHECK_STR(err_text(&err), "no error");
+	return init;
+}
+
+/* A directory of the test's own, with a space in its name; "" as the environment has it is fine. */
+static inline char *make_scratch(void)
+{
+	const char *tmp = getenv("TMPDIR");
+	char *path = xasprintf("%s/test process.XXXXXX", str_nonempty(tmp) ? tmp : "/tmp");
+
+	CHECK(mkdtemp(path) != NULL);
+	return path;
+}
+
+static inline void remove_scratch(const char *path)
+{
+	DIR *dir = opendir(path);
+
+	CHECK(dir != NULL);
+	for (struct dirent *entry; dir && (entry = readdir(dir));)
+		unlinkat(dirfd(dir), entry->d_name, 0);
+	if (dir)
+		closedir(dir);
+	CHECK(rmdir(path) == 0);
+}
+
+/* The file's text once it is there and ends with a line; the caller frees it. */
+static inline char *wait_for_line(const char *path)
+{
+	char text[256];
+
+	for (int i = 0; i < LONG_MS / 10; i++) {
+		FILE *file = fopen(path, "re");
+
+		if (file) {
+			size_t n = fread(text, 1, sizeof(text) - 1, file);
+
+			fclose(file);
+			text[n] = '\0';
+			if (n > 0 && text[n - 1] == '\n')
+				return xstrdup(text);
+		}
+		fiber_sleep(10, NULL);
+	}
+	tap_fail(__FILE__, __LINE__, "%s does not come", path);
+	return xstrdup("");
+}
+
+static inline pid_t wait_for_pid(const char *path)
+{
+	cleanup_free char *line = wait_for_line(path);
+
+	return (pid_t)strtol(line, NULL, 10);
+}
+
+/* Gone, or a zombie that waits for a parent which is none of ours. */
+static inline bool process_is_gone(pid_t pid)
+{
+	char path[64], stat[512];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	FILE *file = fopen(path, "re");
+
+	if (!file)
+		return true;
+	size_t n = fread(stat, 1, sizeof(stat) - 1, file);
+
+	fclose(file);
+	stat[n] = '\0';
+	const char *name_end = strrchr(stat, ')');
+
+	return !name_end || name_end[2] == 'Z' || name_end[2] == 'X';
+}
+
+static inline bool wait_until_gone(pid_t pid)
+{
+	for (int i = 0; i < LONG_MS / 10; i++) {
+		if (process_is_gone(pid))
+			return true;
+		fiber_sleep(10, NULL);
+	}
+	return false;
+}
+
+static inline int open_fd_count(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+#endif
