@@ -333,7 +333,7 @@ static char *put_unescaped(char *out, const char *s, size_t n, size_t *ret_len)
 		*out = short_escape(s[1]);
 		return out + 1;
 	}
-	return out + utf8_encode(out, unicode_escape(s, n, ret_len));
+	return out + utf8_put(out, unicode_escape(s, n, ret_len));
 }
 
 void json_unescape(const char *text, size_t len, struct buf *out)

@@ -201,7 +201,7 @@ size_t utf8_ceil(const char *text, size_t len, size_t n)
 	return n < len ? n : len;
 }
 
-size_t utf8_encode(char *out, uint32_t c)
+size_t utf8_put(char *out, uint32_t c)
 {
 	if (c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF))
 		c = 0xFFFD;
@@ -221,5 +221,5 @@ int utf8_append_codepoint(struct buf *out, uint32_t codepoint)
 {
 	char character[4];
 
-	return buf_append(out, character, utf8_encode(character, codepoint));
+	return buf_append(out, character, utf8_put(character, codepoint));
 }

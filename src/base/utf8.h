@@ -25,7 +25,7 @@ size_t utf8_floor(const char *text, size_t n);
 /* The smallest k >= n that is the start of a character (or len) in the valid text of len bytes. */
 size_t utf8_ceil(const char *text, size_t len, size_t n);
 /* Writes the code point as UTF-8, 1 to 4 bytes (surrogates and values above U+10FFFF as U+FFFD). Returns how many. */
-size_t utf8_encode(char *out, uint32_t codepoint);
+size_t utf8_put(char *out, uint32_t codepoint);
 /* Appends it. */
 int utf8_append_codepoint(struct buf *out, uint32_t codepoint);
 
