@@ -27,7 +27,7 @@ def run(*command, **options):
 def prepare(build_root):
     """Builds libcurl and the program that uses it, or does not return."""
     top = os.path.join(build_root, "pack", ARCHITECTURE, "curl")
-    packages = run(os.path.join(ROOT, "scripts", "install-missing"), "libssl-dev", "libnghttp2-dev", "zlib1g-dev", "dpkg-dev", "xz-utils")
+    packages = run(os.path.join(ROOT, "scripts", "setup"), "build", "pack")
     built = packages if packages.returncode else run(os.path.join(ROOT, "scripts", "build-lean-curl"), top)
     if built.returncode == UNAVAILABLE:
         skip_all("THE LEAN LIBCURL IS NOT TESTED: " + built.stdout.decode("utf-8", "replace").strip().split("\n")[-1])
