@@ -43,7 +43,7 @@ void cli_print_text(FILE *to, const char *text)
 	}
 }
 
-static void say(enum cli_colour colour, const char *label, const char *format, va_list ap)
+static __attribute__((format(printf, 3, 0))) void say(enum cli_colour colour, const char *label, const char *format, va_list ap)
 {
 	cleanup_free char *text = xvasprintf(format, ap);
 

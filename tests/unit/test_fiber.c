@@ -210,7 +210,7 @@ static void write_slowly(void *arg)
 
 	for (int i = 0; i < 3; i++) {
 		fiber_sleep(2, NULL);
-		CHECK_INT(write(t->fds[1], "abc" + i, 1), 1);
+		CHECK_INT(write(t->fds[1], &"abc"[i], 1), 1);
 	}
 }
 
