@@ -102,6 +102,10 @@ static void read_invocation(const struct json_slice *invocation, struct rpc_mess
 		return;
 	json_scan(invocation->text, invocation->len, &kind, members, 3, NULL);
 	ret->invocation_id = plain_string(&members[0].value);
+	if (ret->invocation_id && !*ret->invocation_id) { /* what belongs to it could not be told from what belongs to none */
+		free(ret->invocation_id);
+		ret->invocation_id = NULL;
+	}
 	read_scope(&members[1].value, ret);
 	ret->traceparent = plain_string(&members[2].value);
 }

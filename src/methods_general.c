@@ -31,6 +31,9 @@ static int serve_initialize(struct op *op, json_t **ret, struct err *err)
 			json_array_append_new(methods, json_string(m->name));
 	*ret = json_pack("{s:b, s:o}", "ok", 1, "supportedMethods", methods);
 	log_write(LOG_LEVEL_INFO, NULL, "Paperclip sandbox worker %s ready", w->version);
+	for (size_t i = 0; i < w->provider_count; i++)
+		if (w->providers[i]->greet)
+			w->providers[i]->greet(w->states[i]);
 	return 0;
 }
 

@@ -149,6 +149,8 @@ struct provider {
 	void *(*create)(struct worker *worker);
 	void (*stop)(void *state);
 	void (*destroy)(void *state);
+	/* The host has initialised the worker: log lines that greet it. No waiting. May be NULL. */
+	void (*greet)(void *state);
 	/* Adds what a person wants to know to the object `details` of the health answer. No waiting. May be NULL. */
 	void (*health)(void *state, json_t *details);
 

@@ -13,8 +13,12 @@ static void *create(struct worker *worker)
 	list_init(&state->leases);
 	list_init(&state->sessions);
 	list_init(&state->templates);
-	log_write(LOG_LEVEL_INFO, NULL, "Fake sandbox provider plugin ready");
 	return state;
+}
+
+static void greet(void *state)
+{
+	log_write(LOG_LEVEL_INFO, NULL, "Fake sandbox provider plugin ready");
 }
 
 static void stop(void *arg)
@@ -82,6 +86,7 @@ const struct provider fake_plugin_provider = {
 	.create = create,
 	.stop = stop,
 	.destroy = destroy,
+	.greet = greet,
 	.health = health,
 	.validate_config = validate_config,
 	.probe = probe,
