@@ -215,6 +215,7 @@ class Worker:
         self.err_eof = False
         self.pending = bytearray()
         self.pending_at = 0
+        self.held = None
         self.stdin_open = True
         self.close_after_write = False
         self.asked = {}
@@ -279,7 +280,11 @@ class Worker:
 
     def write(self, data):
         """Queues raw bytes; pump() sends them."""
-        self.pending += data.encode() if isinstance(data, str) else data
+        data = data.encode() if isinstance(data, str) else data
+        if self.held is not None:
+            self.held += data
+            return
+        self.pending += data
         self._flush()
 
     def write_line(self, message):
@@ -300,6 +305,14 @@ class Worker:
         self.expect(id)
         self.write_line(message)
         return raw_id(id)
+
+    @contextlib.contextmanager
+    def one_write(self):
+        """What is sent inside goes out in one write: the worker finds all of it in one read."""
+        self.held = bytearray()
+        yield
+        data, self.held = bytes(self.held), None
+        self.write(data)
 
     def expect(self, id):
         """An answer to this id, sent by write(), is due."""

@@ -66,11 +66,12 @@ def shutdown_ends_running_commands_and_answers_each_of_them_first():
 
 
 @test
-def requests_that_come_with_or_after_shutdown_are_answered_too():
+def requests_that_come_with_shutdown_are_answered_too():
     with Worker() as w:
         w.initialize()
-        first = w.send("shutdown")
-        late = [w.send_execute("echo", ["late"]), w.send("health"), w.send("shutdown")]
+        with w.one_write():
+            first = w.send("shutdown")
+            late = [w.send_execute("echo", ["late"]), w.send("health"), w.send("shutdown")]
         w.wait_end()
         check_equal(w.answers[first][0]["result"], None)
         check_equal([len(w.answers.get(key, ())) for key in late], [1, 1, 1])
