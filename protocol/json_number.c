@@ -35,7 +35,7 @@ static json_t *read_terminated(const char *text, size_t len)
 	value = parse(text);
 	if (isinf(value))
 		value = value < 0 ? -DBL_MAX : DBL_MAX;
-	if (fabs(value) <= EXACT_MAX && value == trunc(value) && !(value == 0 && signbit(value)))
+	if (fabs(value) <= EXACT_MAX && value == (double)(json_int_t)value && !(value == 0 && signbit(value)))
 		return json_integer((json_int_t)value);
 	return json_real(value);
 }
@@ -124,7 +124,7 @@ size_t json_number_write(char out[JSON_NUMBER_MAX], double value)
 	k = (int)strlen(digits);
 	if (k <= n && n <= 21)
 		length = snprintf(out, JSON_NUMBER_MAX, "%s%s%.*s", sign, digits, n - k, "00000000000000000000");
-	else if (0 < n && n <= 21)
+	else if (0 < n && n < k)
 		length = snprintf(out, JSON_NUMBER_MAX, "%s%.*s.%s", sign, n, digits, digits + n);
 	else if (-6 < n && n <= 0)
 		length = snprintf(out, JSON_NUMBER_MAX, "%s0.%.*s%s", sign, -n, "00000", digits);

@@ -28,10 +28,11 @@ static void move_to_block(struct ndjson *n, size_t cap)
 {
 	char *data = xmalloc(cap);
 
-	if (n->len > n->start)
+	if (n->data) {
 		memcpy(data, n->data + n->start, n->len - n->start);
-	mem_wipe(n->data, n->len);
-	free(n->data);
+		mem_wipe(n->data, n->len);
+		free(n->data);
+	}
 	n->data = data;
 	n->cap = cap;
 	n->len -= n->start;
@@ -65,9 +66,9 @@ char *ndjson_room(struct ndjson *n, size_t want)
 
 	give_back(n);
 	used = n->len - n->start;
-	if (n->cap - n->len >= want && n->data)
+	if (n->data && n->cap - n->len >= want)
 		return n->data + n->len;
-	if (n->cap >= used + want && n->start >= used) {
+	if (n->data && n->cap >= used + want && n->start >= used) {
 		/* The move is paid for by the lines that went before. */
 		memcpy(n->data, n->data + n->start, used);
 		mem_wipe(n->data + n->start, used);
