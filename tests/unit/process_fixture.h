@@ -22,6 +22,11 @@
 #define PATH "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 #define LONG_MS 60000 /* never reached unless something is broken */
 
+/* Forks twice, leads a session, ignores requests, holds no pipe; its pid goes to the file "pid" ($$ would be its dead parent). */
+#define START_DAEMON                                                                                                             \
+	"setsid sh -c 'trap \"\" TERM HUP; (sh -c \"echo \\$PPID\" >pid; while :; do sleep 0.01; done) &' </dev/null "           \
+	">/dev/null 2>&1"
+
 /* One command and all that came of it. */
 struct job {
 	struct process_spec spec;

@@ -702,11 +702,7 @@ PROCESS_TEST(timeout_ends_daemons_that_left_the_session)
 	job.spec.cwd = dir;
 	job.spec.timeout_ms = 300;
 	job.spec.grace_ms = 50;
-	/* Forks twice, leads a session, ignores SIGTERM, holds no pipe. */
-	job_run_shell(&job, init,
-		      "(setsid sh -c 'trap \"\" TERM HUP; (echo $$ >pid; while :; do sleep 0.01; done) &' </dev/null >/dev/null "
-		      "2>&1 &)\n"
-		      "while ! [ -s pid ]; do sleep 0.01; done; sleep 1000");
+	job_run_shell(&job, init, START_DAEMON "; while ! [ -s pid ]; do sleep 0.01; done; sleep 1000");
 	CHECK(job.result.timed_out);
 	CHECK_INT(job.result.term_signal, SIGTERM);
 	pid_t pid = wait_for_pid(file);
