@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+os.environ.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")  # gcc does not find its parts without
+
 NAME = "paperclip-sandbox-worker"
 ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64"}.get(os.uname().machine)
 UNAVAILABLE = 69  # of the scripts: packages cannot be had here
