@@ -605,13 +605,14 @@ def words_with_a_nul_and_words_of_a_wrong_type_are_errors():
 
 
 @test
-def a_script_without_a_first_line_for_its_interpreter_is_run_by_sh():
+def a_script_without_a_first_line_that_names_its_interpreter_is_given_to_no_shell():
     with Worker() as w:
         path = w.temp + "/script"
         with open(path, "w", encoding="ascii") as file:
-            file.write("echo ran as a script $1\n")
+            file.write("echo ran\n")
         os.chmod(path, 0o755)
-        check_equal(w.execute(path, ["arg"])["stdout"], "ran as a script arg\n")
+        check_equal(message_of(w, path), {"code": -32002, "message": "spawn ENOEXEC"})
+        check_equal(w.execute("sh", [path])["stdout"], "ran\n")
         os.unlink(path)
 
 
