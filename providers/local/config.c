@@ -19,7 +19,6 @@ static const char *const system_dirs[] = {"/usr", "/bin", "/sbin", "/lib", "/lib
 struct reader {
 	const json_t *config;
 	struct strv *errors;
-	struct strv *warnings;
 };
 
 bool local_path_is_in(const char *path, const char *dir)
@@ -230,6 +229,10 @@ static void read_bind(struct reader *r, const json_t *value, const char *name, s
 		bind.target = check_path(r, target, target_name);
 	if (!bind.source || !bind.target)
 		return;
+	if (strcmp(bind.source, "/") == 0) {
+		strv_addf(r->errors, "%s must not be /.", source_name);
+		return;
+	}
 	if (strcmp(bind.target, "/") == 0 || is_in_any(bind.target, kernel_dirs)) {
 		strv_addf(r->errors, "%s must not be / or lie in /proc, /dev or /sys.", target_name);
 		return;
@@ -238,8 +241,6 @@ static void read_bind(struct reader *r, const json_t *value, const char *name, s
 		strv_addf(r->errors, "%s is used twice: %s.", target_name, bind.target);
 		return;
 	}
-	if (strcmp(bind.source, "/") == 0 && r->warnings)
-		strv_addf(r->warnings, "%s shows this machine's whole file system to commands.", name);
 	ret->binds[ret->bind_count++] = bind;
 	bind = (struct local_bind){0};
 }
@@ -280,11 +281,11 @@ static bool is_in_bind(const struct local_config *c, const char *path)
 /* After the binds: what the user shows to the sandbox may be worked in, wherever it is. */
 static void check_workdir(struct reader *r, struct local_config *c)
 {
-	bool wrong = c->workdir && (strcmp(c->workdir, "/") == 0 || is_in_any(c->workdir, kernel_dirs) ||
-				    (is_in_any(c->workdir, system_dirs) && !is_in_bind(c, c->workdir)));
+	bool shared = c->workdir && is_in_bind(c, c->workdir);
+	bool above_home = c->workdir && strcmp(c->workdir, SANDBOX_HOME) != 0 && local_path_is_in(SANDBOX_HOME, c->workdir);
 
-	if (wrong) {
-		strv_add(r->errors, "workdir must not be / or lie in a system directory.");
+	if (c->workdir && !shared && (above_home || is_in_any(c->workdir, kernel_dirs) || is_in_any(c->workdir, system_dirs))) {
+		strv_add(r->errors, "workdir must not be / or /home, or lie in a system directory.");
 		free(steal(&c->workdir));
 	}
 	if (!c->workdir)
@@ -327,9 +328,9 @@ static bool read_network(struct reader *r)
 	return false; /* also if it is wrong: the safer of the two */
 }
 
-void local_config_read(const json_t *config, struct local_config *ret, struct strv *errors, struct strv *warnings)
+void local_config_read(const json_t *config, struct local_config *ret, struct strv *errors)
 {
-	struct reader r = {.config = config, .errors = errors, .warnings = warnings};
+	struct reader r = {.config = config, .errors = errors};
 	double cpus;
 
 	*ret = (struct local_config){0};
@@ -359,7 +360,7 @@ int local_config_require(const json_t *config, struct local_config *ret, struct 
 {
 	cleanup_strv struct strv errors = {0};
 
-	local_config_read(config, ret, &errors, NULL);
+	local_config_read(config, ret, &errors);
 	return errors.count > 0 ? err_set(err, ERR_INVALID, "%s", errors.items[0]) : 0;
 }
 

@@ -232,7 +232,7 @@ int local_execute(struct op *op, const struct execute_params *p, struct execute_
 	}
 	if (check_env(p->env, err) < 0 || local_lease_pin(state, &p->base, p->lease.provider_lease_id, &lease, err) < 0)
 		return -1;
-	local_config_read(p->base.config, &config, &ignored, NULL);
+	local_config_read(p->base.config, &config, &ignored);
 	int rc = local_lease_start(state, lease, &was_running, err);
 	int64_t started_ms = monotonic_ms();
 	if (rc == 0)

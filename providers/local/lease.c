@@ -138,7 +138,7 @@ static int end_lease(struct op *op, const struct lease_params *p, bool release, 
 
 	if (!str_nonempty(p->provider_lease_id))
 		return 0;
-	local_config_read(p->base.config, &config, &ignored, NULL);
+	local_config_read(p->base.config, &config, &ignored);
 	if (local_lease_pin(op_state(op), &p->base, p->provider_lease_id, &lease, &e) < 0)
 		return err_is(&e, ERR_NOT_FOUND) ? end_unknown(p, &config, ret, err) : err_move(err, &e);
 	bool keep = release && (config.reuse_lease || config.archive_on_release);
@@ -198,7 +198,7 @@ int local_realize_workspace(struct op *op, const struct realize_params *p, struc
 	cleanup_strv struct strv ignored = {0};
 	struct local_lease *lease = NULL;
 
-	local_config_read(p->base.config, &config, &ignored, NULL);
+	local_config_read(p->base.config, &config, &ignored);
 	if (p->lease.provider_lease_id && local_lease_pin(state, &p->base, p->lease.provider_lease_id, &lease, err) < 0)
 		return -1;
 	cleanup_free char *cwd = xstrdup(wanted_cwd(p, lease ? &lease->config : &config));

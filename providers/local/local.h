@@ -11,6 +11,7 @@
  *	etc.c      the few files of /etc that a sandbox sees
  *	sandbox.c  bubblewrap's argument vector
  *	host.c     what this machine offers, and what to do where it does not
+ *	mount_points.c  places for them in what commands may write to
  *	cgroup.c   control groups, where the machine gives us any
  *	limits.c   which limit is enforced by what
  *	session.c  live leases: their inits, who uses them, their end
@@ -67,11 +68,8 @@ struct local_config {
 	bool archive_on_release; /* the host's own flag */
 };
 
-/*
- * Reads what the host or a person gave. What is wrong is told to errors, in the order of the documented keys, and takes its default.
- * warnings may be NULL.
- */
-void local_config_read(const json_t *config, struct local_config *ret, struct strv *errors, struct strv *warnings);
+/* Reads what the host or a person gave. What is wrong is told to errors, in the order of the documented keys, and takes its default. */
+void local_config_read(const json_t *config, struct local_config *ret, struct strv *errors);
 /* As above for calls that cannot go on with a wrong config: the first error is err. */
 int local_config_require(const json_t *config, struct local_config *ret, struct err *err);
 void local_config_deinit(struct local_config *c);
@@ -134,6 +132,8 @@ const char *lease_id_parse(const char *provider_lease_id);
 /* Unix milliseconds. */
 int64_t local_now_ms(void);
 
+/* Reads what is known of a lease, without taking it. ret->broken: nothing. ERR_NOT_FOUND, ERR_SYSTEM. */
+int lease_record_peek(const char *state_dir, const char *id, struct lease_record *ret, struct err *err);
 /* Makes the directory and what is in it, from company, environment, shape, reusable and expires_ms. Nothing is left on failure. */
 int lease_record_create(const char *state_dir, struct lease_record *r, struct err *err);
 /*
@@ -147,7 +147,7 @@ void lease_record_touch(const struct lease_record *r);
 /* Removes it: at once out of the way, then file by file (waits). Idempotent. */
 int lease_record_remove(struct lease_record *r, struct err *err);
 void lease_record_deinit(struct lease_record *r);
-/* Nobody will come back to it. It has been opened, so that no other worker uses it. */
+/* Nobody will come back to it, if no other worker uses it. */
 bool lease_record_is_stale(const struct lease_record *r);
 
 /* --- etc.c --- */
@@ -181,6 +181,8 @@ struct sandbox_spec {
 
 /* bwrap's arguments up to the "--". ERR_INVALID: a path of the config is not there. */
 int sandbox_arguments(const struct sandbox_spec *spec, struct strv *ret, struct err *err);
+/* Makes what the arguments mount on, where commands may have been before. ERR_CONFLICT: they have left a link there. */
+int local_mount_points_make(const struct local_config *config, const char *lease_dir, struct err *err);
 /* Commands start in a directory of the lease that exists as long as the sandbox: a mount point. */
 bool sandbox_workdir_is_private(const struct local_config *config);
 /* "bash" or "sh". */

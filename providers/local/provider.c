@@ -85,7 +85,7 @@ static int validate_config(const json_t *config, struct validation *ret, struct 
 {
 	cleanup_config struct local_config parsed = {0};
 
-	local_config_read(config, &parsed, &ret->errors, &ret->warnings);
+	local_config_read(config, &parsed, &ret->errors);
 	ret->normalized = local_config_normalized(&parsed);
 	return 0;
 }

@@ -150,16 +150,18 @@ int lease_record_create(const char *state_dir, struct lease_record *r, struct er
 	return -1;
 }
 
-/* 0; -1 with ERR_NOT_FOUND, ERR_CONFLICT or ERR_SYSTEM. */
+static int open_dir(struct lease_record *r, struct err *err)
+{
+	r->dir_fd = open(r->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (r->dir_fd < 0 && errno == ENOENT)
+		return err_set(err, ERR_NOT_FOUND, "no directory");
+	return r->dir_fd < 0 ? err_set_errno(err, errno, "open %s", r->dir) : 0;
+}
+
 static int lock_dir(struct lease_record *r, struct err *err)
 {
 	struct stat opened, named;
 
-	r->dir_fd = open(r->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (r->dir_fd < 0 && errno == ENOENT)
-		return err_set(err, ERR_NOT_FOUND, "no directory");
-	if (r->dir_fd < 0)
-		return err_set_errno(err, errno, "open %s", r->dir);
 	if (flock(r->dir_fd, LOCK_EX | LOCK_NB) < 0) {
 		int number = errno;
 		r->dir_fd = close_fd(r->dir_fd);
@@ -175,11 +177,21 @@ static int lock_dir(struct lease_record *r, struct err *err)
 	return err_set(err, ERR_NOT_FOUND, "no directory");
 }
 
+int lease_record_peek(const char *state_dir, const char *id, struct lease_record *ret, struct err *err)
+{
+	*ret = LEASE_RECORD_INIT;
+	set_place(ret, state_dir, id);
+	if (open_dir(ret, err) < 0)
+		return -1;
+	ret->broken = load(ret) < 0;
+	return 0;
+}
+
 int lease_record_open(const char *state_dir, const char *id, struct lease_record *ret, struct err *err)
 {
 	*ret = LEASE_RECORD_INIT;
 	set_place(ret, state_dir, id);
-	if (lock_dir(ret, err) < 0)
+	if (open_dir(ret, err) < 0 || lock_dir(ret, err) < 0)
 		return -1;
 	ret->broken = load(ret) < 0;
 	return ret->broken ? err_set(err, ERR_NOT_FOUND, "lease.json cannot be read") : 0;

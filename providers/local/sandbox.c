@@ -106,12 +106,14 @@ static int add_rootfs(const struct sandbox_spec *spec, struct strv *ret, struct 
 {
 	const char *rootfs = spec->config->rootfs;
 	struct dirent **entries;
-	struct stat st;
+	struct stat st, root;
 
 	if (stat(rootfs, &st) < 0)
 		return err_set(err, ERR_INVALID, "rootfs %s cannot be used: %s.", rootfs, strerror(errno));
 	if (!S_ISDIR(st.st_mode))
 		return err_set(err, ERR_INVALID, "rootfs %s is not a directory.", rootfs);
+	if (stat("/", &root) == 0 && st.st_dev == root.st_dev && st.st_ino == root.st_ino)
+		return err_set(err, ERR_INVALID, "rootfs %s is this machine's own root directory.", rootfs);
 	if (!is_dir(rootfs, "usr") && !is_dir(rootfs, "bin"))
 		return err_set(err, ERR_INVALID, "rootfs %s does not hold a Linux system: it has neither usr nor bin.", rootfs);
 	int count = scandir(rootfs, &entries, NULL, alphasort);

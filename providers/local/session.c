@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 
 #define END_MS 6000   /* of the processes; init_stop takes 2 s at most, a group's removal less */
@@ -129,7 +130,7 @@ int local_lease_create(struct local_state *state, const struct request_base *bas
 		return -1;
 	}
 	cleanup_strv struct strv ignored = {0};
-	local_config_read(lease->record.shape, &lease->config, &ignored, NULL);
+	local_config_read(lease->record.shape, &lease->config, &ignored);
 	list_append(&state->leases, &lease->link);
 	if (expires_ms >= 0)
 		local_keeper_wake(state);
@@ -167,7 +168,7 @@ static int find_on_disk(struct local_state *state, const struct request_base *ba
 	cleanup_err struct err e = ERR_INIT;
 	struct lease_record record = LEASE_RECORD_INIT;
 
-	local_config_read(base->config, &config, &ignored, NULL);
+	local_config_read(base->config, &config, &ignored);
 	if (local_state_dir(config.state_dir, &state_dir, err) < 0)
 		return -1;
 	local_keeper_start(state, state_dir);
@@ -175,7 +176,7 @@ static int find_on_disk(struct local_state *state, const struct request_base *ba
 	if (rc == 0 && is_for(&record, base)) {
 		struct local_lease *lease = lease_alloc();
 		lease->record = record;
-		local_config_read(record.shape, &lease->config, &ignored, NULL);
+		local_config_read(record.shape, &lease->config, &ignored);
 		list_append(&state->leases, &lease->link);
 		if (record.expires_ms >= 0)
 			local_keeper_wake(state);
@@ -303,6 +304,26 @@ static void close_pair(int pair[2])
 	pair[1] = close_fd(pair[1]);
 }
 
+/* No sandbox sees what belongs to another one, or to us. */
+static int check_binds(const struct local_lease *lease, struct err *err)
+{
+	char state[PATH_MAX];
+	char source[PATH_MAX];
+
+	if (!realpath(lease->record.state_dir, state))
+		return err_set_errno(err, errno, "state directory %s", lease->record.state_dir);
+	for (size_t i = 0; i < lease->config.bind_count; i++) {
+		if (!realpath(lease->config.binds[i].source, source))
+			continue; /* sandbox_arguments tells */
+		if (local_path_is_in(state, source) || local_path_is_in(source, state))
+			return err_set(err, ERR_INVALID,
+				       "binds[%zu].source %s cannot be shared: the sandboxes' state directory %s would be visible. Share a "
+				       "narrower directory, or set stateDir elsewhere.",
+				       i, lease->config.binds[i].source, state);
+	}
+	return 0;
+}
+
 /* The sandbox of a lease whose group is made. */
 static int start_in_group(struct local_lease *lease, const struct limits_plan *plan, const char *bwrap, struct err *err)
 {
@@ -312,7 +333,8 @@ static int start_in_group(struct local_lease *lease, const struct limits_plan *p
 	bool needs_pid = plan->memory == LIMIT_RLIMIT || plan->processes == LIMIT_RLIMIT;
 	int info[2] = {-1, -1};
 
-	if (local_etc_view("", lease->config.rootfs, hostname, &etc, err) < 0)
+	if (check_binds(lease, err) < 0 || local_mount_points_make(&lease->config, lease->record.dir, err) < 0 ||
+	    local_etc_view("", lease->config.rootfs, hostname, &etc, err) < 0)
 		return -1;
 	if (needs_pid && pipe2(info, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_set_errno(err, errno, "make a pipe");
@@ -400,7 +422,7 @@ int local_lease_reshape(struct local_lease *lease, const struct local_config *co
 		lease->record.reusable = config->reuse_lease;
 		lease->record.archived = false;
 		local_config_deinit(&lease->config);
-		local_config_read(shape, &lease->config, &ignored, NULL);
+		local_config_read(shape, &lease->config, &ignored);
 		rc = lease_record_save(&lease->record, err);
 	}
 	lease_unlock(lease);

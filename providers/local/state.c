@@ -104,11 +104,23 @@ static void sweep_trash(const char *state_dir)
 	}
 }
 
+/* Looked at first without being taken: another worker might want it in this moment. */
+static bool looks_stale(const char *state_dir, const char *id)
+{
+	struct lease_record r = LEASE_RECORD_INIT;
+	bool stale = lease_record_peek(state_dir, id, &r, NULL) == 0 && lease_record_is_stale(&r);
+
+	lease_record_deinit(&r);
+	return stale;
+}
+
 static void sweep_lease(const char *state_dir, const char *id, const struct cgroup_site *site)
 {
 	struct lease_record r = LEASE_RECORD_INIT;
 	cleanup_err struct err err = ERR_INIT;
 
+	if (!looks_stale(state_dir, id))
+		return;
 	/* What cannot be read is opened all the same, as far as the lock. */
 	(void)lease_record_open(state_dir, id, &r, NULL);
 	if (r.dir_fd >= 0 && lease_record_is_stale(&r)) {

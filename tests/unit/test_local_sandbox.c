@@ -84,7 +84,7 @@ static char *arguments(const struct machine *m, const char *json, bool as_root, 
 	cleanup(etc_view_deinit) struct etc_view etc = {0};
 
 	strv_add(&etc.arguments, "<etc>");
-	local_config_read(object, &config, &errors, NULL);
+	local_config_read(object, &config, &errors);
 	CHECK_INT(errors.count, 0);
 	struct sandbox_spec spec = {.config = &config, .bwrap = "bwrap", .lease_dir = m->lease, .hostname = "box", .etc = &etc,
 				    .system_root = m->root, .as_root = as_root, .info_fd = info_fd};
@@ -222,7 +222,85 @@ TEST(a_rootfs_that_is_none_is_refused)
 	cleanup_free char *empty = arguments(&m, empty_json, false, -1);
 	CHECK_STR(missing, "rootfs /nonexistent/r cannot be used: No such file or directory.");
 	CHECK(str_ends_with(file, "/file is not a directory."));
+	make_link(m.root, "/link", "/");
+	cleanup_free char *link_json = xasprintf("{\"rootfs\":\"%s/link\"}", m.root);
+	cleanup_free char *own = arguments(&m, link_json, false, -1);
+	CHECK(str_ends_with(own, "/link is this machine's own root directory."));
 	CHECK(str_ends_with(empty, "/empty does not hold a Linux system: it has neither usr nor bin."));
+}
+
+/* --- mount points --- */
+
+static char *make_points(const struct machine *m, const char *json)
+{
+	cleanup_json json_t *object = json_loads(json, 0, NULL);
+	cleanup_config struct local_config config = {0};
+	cleanup_strv struct strv errors = {0};
+	cleanup_err struct err err = ERR_INIT;
+
+	local_config_read(object, &config, &errors);
+	CHECK_INT(errors.count, 0);
+	make_dir(m->root, "/lease/home");
+	make_dir(m->root, "/lease/tmp");
+	make_dir(m->root, "/lease/workspace");
+	int rc = local_mount_points_make(&config, m->lease, &err);
+	return xstrdup(rc < 0 ? err_text(&err) : "ok");
+}
+
+static bool machine_has(const struct machine *m, const char *path, mode_t type)
+{
+	cleanup_free char *full = join(m->root, path);
+	struct stat st;
+
+	return lstat(full, &st) == 0 && (st.st_mode & S_IFMT) == type;
+}
+
+TEST(places_for_mounts_are_made_where_commands_may_write)
+{
+	cleanup_machine struct machine m;
+
+	machine_init(&m);
+	make_dir(m.root, "/s");
+	make_file(m.root, "/f", "");
+	cleanup_free char *json = xasprintf("{\"workdir\":\"/home/agent/a/b\",\"binds\":[\"%s/s:/tmp/x/y:rw\",\"%s/f:/home/agent/a/b/c\","
+					    "\"%s/f:/tmp/x/y/in s\",\"%s/s:/opt/z\"]}",
+					    m.root, m.root, m.root, m.root);
+	for (int i = 0; i < 2; i++) { /* the second time they are there */
+		cleanup_free char *got = make_points(&m, json);
+		CHECK_STR(got, "ok");
+	}
+	CHECK(machine_has(&m, "/lease/home/a/b", S_IFDIR));
+	CHECK(machine_has(&m, "/lease/tmp/x/y", S_IFDIR));
+	CHECK(machine_has(&m, "/lease/workspace/c", S_IFREG));
+	CHECK(machine_has(&m, "/s/in s", S_IFREG));
+}
+
+TEST(links_in_the_place_of_mount_points_are_refused)
+{
+	cleanup_machine struct machine m;
+
+	machine_init(&m);
+	make_dir(m.root, "/lease/home");
+	make_dir(m.root, "/outside");
+	cleanup_free char *outside = join(m.root, "/outside");
+	make_link(m.root, "/lease/home/a", outside);
+	cleanup_free char *through = make_points(&m, "{\"workdir\":\"/home/agent/a/b\"}");
+	cleanup_free char *at = make_points(&m, "{\"workdir\":\"/home/agent/a\"}");
+	CHECK_STR(through, "/home/agent/a/b cannot be shown in the sandbox: \"a\" in it is a link or a file that a command has left there.");
+	CHECK_STR(at, "/home/agent/a cannot be shown in the sandbox: \"a\" in it is a link or a file that a command has left there.");
+	CHECK(!machine_has(&m, "/outside/b", S_IFDIR));
+}
+
+TEST(what_is_shared_read_only_is_not_written_to)
+{
+	cleanup_machine struct machine m;
+
+	machine_init(&m);
+	make_dir(m.root, "/s");
+	cleanup_free char *json = xasprintf("{\"binds\":[\"%s/s:/data\",\"%s/s:/data/sub\"]}", m.root, m.root);
+	cleanup_free char *got = make_points(&m, json);
+	CHECK_STR(got, "ok");
+	CHECK(!machine_has(&m, "/s/sub", S_IFDIR));
 }
 
 /* --- /etc --- */

@@ -32,7 +32,7 @@ class Host:
     def __init__(self, user=None):
         self.user = user
         self.top = temp_dir("psw local ")
-        self.state = os.path.join(self.top, "state dir")
+        self.state = os.path.join(self.top, "state dir")  # beside what tests share
         if user is not None:
             os.chown(self.top, user, user)
 
@@ -415,6 +415,31 @@ def a_shared_path_may_be_the_working_directory(host):
         check_equal(w.text(lease, "pwd; ls -A /p").split(), ["/p/sub", "sub"])
 
 
+@as_each_user
+def the_state_directory_is_never_shared(host):
+    with host.worker() as w:
+        other = w.lease()
+        for source in (host.top, host.state, os.path.join(host.lease_dir(other), "home")):
+            error = w.call_error("environmentAcquireLease", w.params(config={"binds": [f"{source}:/x"]}))["message"]
+            check_match(error, r".*binds\[0\]\.source .* cannot be shared: .*")
+
+
+@as_each_user
+def links_left_at_mount_points_are_refused_at_the_next_start(host):
+    outside = os.path.join(host.top, "outside")
+    os.mkdir(outside)
+    os.chmod(outside, 0o777)
+    config = {"reuseLease": True, "workdir": "/home/agent/a/b"}
+    with host.worker() as w:
+        lease = w.lease(config)
+        w.text(lease, f"cd; mv a c; ln -s '/oldroot{outside}' a")
+        w.release(lease, config)
+        error = w.call_error("environmentResumeLease", {**w.params(config=config), "providerLeaseId": lease["providerLeaseId"]})["message"]
+        check_match(error, ".*/home/agent/a/b cannot be shown in the sandbox: \"a\" in it is a link or a file that a command has left there.")
+        check_equal(os.listdir(outside), [])
+        w.destroy(lease, config)
+
+
 def make_rootfs(top):
     busybox = shutil.which("busybox")
     if not busybox or b"statically linked" not in subprocess.run(["file", "-L", busybox], capture_output=True, check=False).stdout:
@@ -693,7 +718,7 @@ def an_acquire_that_fails_leaves_nothing(host):
         pass
     for config, text in (({"rootfs": "/nonexistent/r"}, "rootfs /nonexistent/r cannot be used: No such file or directory."),
                          ({"binds": ["/nonexistent/b"]}, "binds[0].source /nonexistent/b cannot be used: No such file or directory."),
-                         ({"binds": [f"{host.top}:/usr/none/such"]}, "The sandbox could not be started: bwrap: Can't mkdir .*"),
+                         ({"binds": [f"{plain}:/usr/none/such"]}, "The sandbox could not be started: bwrap: Can't .*"),
                          ({"timeoutMs": 0}, "timeoutMs must be between 1 and 86400000."),
                          ({"network": 5, "workdir": 6}, "workdir must be a string."),
                          ({"stateDir": plain}, r"(make directory|state directory) .*plain file: Not a directory")):
