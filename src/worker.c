@@ -14,6 +14,7 @@
 #include "protocol/json_write.h"
 #include "protocol/jsonrpc.h"
 #include "protocol/manifest.h"
+#include "secret.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -337,22 +338,36 @@ static json_t *secret_keys(const struct worker *w)
 	return keys;
 }
 
+const json_t *worker_secret_keys(struct worker *w)
+{
+	if (!w->secret_keys)
+		w->secret_keys = secret_keys(w);
+	return w->secret_keys;
+}
+
 int worker_create(const struct worker_options *options, struct worker **ret, struct err *err)
 {
 	struct worker *w = xcalloc(1, sizeof(*w));
+	int rc = uv_loop_init(&w->loop);
 
+	if (rc < 0) {
+		free(w);
+		return err_set_errno(err, -rc, "start the event loop");
+	}
+	/* A JSON value that silently lacks a member would be worse than the end of the process. */
+	json_set_alloc_funcs(xmalloc, free);
 	w->version = options->version;
 	w->providers = options->providers;
 	while (w->providers[w->provider_count])
 		w->provider_count++;
 	if (options->record_path && record_open(options->record_path, secret_keys(w), &w->record, err) < 0) {
+		uv_loop_close(&w->loop);
 		free(w);
 		return -1;
 	}
 	list_init(&w->ops);
 	list_init(&w->backlog);
 	list_init(&w->init_waits);
-	uv_loop_init(&w->loop);
 	w->scheduler = scheduler_create(&w->loop);
 	w->started_ms = loop_now_ms();
 	w->health = BUF_INIT(BUF_UNBOUNDED);
@@ -379,6 +394,8 @@ void worker_destroy(struct worker *w)
 	assert(busy == 0);
 	(void)busy;
 	record_close(w->record);
+	json_decref(w->secret_keys);
+	secret_forget();
 	host_calls_destroy(w->host_calls);
 	buf_deinit(&w->health);
 	free(w->states);
