@@ -65,7 +65,7 @@ int fake_root_make(struct fake_root *ret, struct err *err);
 int fake_root_remove(const struct fake_root *root, struct err *err);
 /* The memory and the lock; the directory stays. */
 void fake_root_deinit(struct fake_root *root);
-/* Starts, once a worker, to remove the directories of workers that were killed. */
+/* Starts to remove, in a fiber of its own, the directories of workers that were killed; once a worker, later calls do nothing. */
 void fake_sweep_start(struct fake_state *state);
 /* Ends it (waits). */
 void fake_sweep_stop(struct fake_state *state);
