@@ -33,6 +33,7 @@ import traceback
 import uuid
 
 LIMIT_S = 120  # of one wait, unless a test says otherwise
+LEFT_LIMIT_S = 30  # for what a worker has left to go
 LINE_UNITS_MAX = 134_217_728  # the host's line reader, in UTF-16 units
 CHUNK_UNITS_MAX = 1_000_000  # one execute.log
 PR_SET_CHILD_SUBREAPER = 36
@@ -614,11 +615,9 @@ class Worker:
             for key, count in self.asked.items():
                 check_equal(len(self.answers.get(key, ())), count, f"answers to id {key!r}")
             check(not self.unasked, f"answers with id null that no test asked for: {shorten(self.unasked)}")
-        if not self.stderr_ok or Build.sanitized:
-            text = self.err.decode("utf-8", "replace")
-            check("Sanitizer" not in text and "runtime error" not in text, f"sanitizer report:\n{text}")
-        if not self.stderr_ok:
-            check(not self.err, f"stderr is not quiet:\n{self.err.decode('utf-8', 'replace')}")
+        text = self.err.decode("utf-8", "replace")
+        check("Sanitizer" not in text and "runtime error" not in text, f"sanitizer report:\n{text}")
+        check(self.stderr_ok or not text, f"stderr is not quiet:\n{text}")
         self.check_nothing_left()
 
     def _stderr_note(self):
@@ -630,7 +629,7 @@ class Worker:
             return [entry for entry in descendants(os.getpid()) if entry[1] != "Z" and not any(
                 entry[0] == w.pid or is_below(entry[0], w.pid) for w in RUNNING if w is not self)]
 
-        wait_until(lambda: not strangers(), f"no process is left: {shorten(strangers())}", limit_s=20)
+        wait_until(lambda: not strangers(), f"no process is left: {shorten(strangers())}", limit_s=LEFT_LIMIT_S)
         if self.owns_temp:
             if self.killed:  # a worker that was killed cannot tidy up; the next one does
                 return

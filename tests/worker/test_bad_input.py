@@ -4,7 +4,7 @@
 import json
 import re
 
-from harness import Build, Worker, check, check_equal, check_match, main, raw_id, shorten, test
+from harness import Build, Skip, Worker, check, check_equal, check_match, main, raw_id, shorten, test
 
 ENVIRONMENT_METHODS = ["environmentProbe", "environmentAcquireLease", "environmentResumeLease", "environmentReleaseLease",
                        "environmentDestroyLease", "environmentRealizeWorkspace", "environmentExecute",
@@ -208,7 +208,6 @@ def a_method_or_id_of_megabytes_is_answered():
 @test
 def a_line_above_the_ceiling_is_refused_on_its_id_and_the_next_one_is_served():
     if Build.sanitized:
-        from harness import Skip
         raise Skip("too slow with sanitizers")
     with Worker() as w:
         w.expect(1)

@@ -6,7 +6,7 @@ import re
 import signal
 import stat
 
-from harness import (COMPANY, OTHER_COMPANY, RpcError, Worker, check, check_equal, check_match, is_alive, lease_dirs, long_sleep, main,
+from harness import (COMPANY, OTHER_COMPANY, RpcError, Skip, Worker, check, check_equal, check_match, is_alive, lease_dirs, long_sleep, main,
                      mode_of, processes_with, remove_dir, temp_dir, test, unique, wait_until)
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -892,7 +892,6 @@ def a_worker_removes_nothing_of_one_that_lives_and_nothing_that_is_not_marked():
 @test
 def a_lease_that_cannot_be_removed_stays_known_and_can_be_destroyed_later():
     if os.geteuid() != 0:
-        from harness import Skip
         raise Skip("needs a file that the worker may not remove")
     with Worker(user=65534) as w:
         lease = w.acquire()

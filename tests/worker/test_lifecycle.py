@@ -2,6 +2,7 @@
 """host contract, "How a worker is started" and "Life cycle": how a worker ends, and that nothing outlives it."""
 
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -376,7 +377,6 @@ def many_commands_leave_no_descriptor_no_process_and_no_memory():
 
 @test
 def a_limit_of_descriptors_that_is_reached_fails_requests_and_not_the_worker():
-    import resource
     with Worker(rlimits=[(resource.RLIMIT_NOFILE, 64)]) as w:
         w.initialize()
         keys = [w.send_execute("sleep", ["0.2"]) for _ in range(100)]

@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import re
+import time
 
 from harness import Build, Worker, check, check_equal, is_alive, main, processes_with, raw_id, temp_dir, remove_dir, test, unique, wait_until
 
@@ -43,7 +44,6 @@ def settled(w, sample, times=20):
 
 
 def _pause():
-    import time
     time.sleep(0.05)
     return False
 
