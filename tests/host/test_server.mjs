@@ -1,7 +1,7 @@
 /* The whole server, as a person starts it: install the plugin by its directory, set an environment up, probe it, remove the plugin. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { createWriteStream, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import path from "node:path";
 
 import { drivers, fake, local } from "./lib/drivers.mjs";
@@ -12,28 +12,44 @@ import { leasesInState, makePlugin, nothingRuns, processes, stateDir, testDir } 
 
 const plugin = makePlugin();
 const postgres = await startPostgres();
-const port = await freePort();
 const temp = path.join(testDir, "server temp");
-const logFile = path.join(testDir, "whole server.log");
 mkdirSync(temp);
 
-function startServer() {
+let server; // { child, ended, port }
+
+/* Starts the server and waits until it answers. */
+async function startServer() {
   const env = {
     PATH: process.env.PATH, HOME: process.env.HOME, PAPERCLIP_HOME: process.env.PAPERCLIP_HOME, NODE_ENV: "production", TMPDIR: temp,
-    DATABASE_URL: postgres.connectionString, HOST: "127.0.0.1", PORT: String(port), SERVE_UI: "false", HEARTBEAT_SCHEDULER_ENABLED: "false",
-    PAPERCLIP_ANNOUNCEMENTS_ENABLED: "false", PAPERCLIP_TELEMETRY_DISABLED: "1", DO_NOT_TRACK: "1", PAPERCLIP_DB_BACKUP_ENABLED: "false",
-    PAPERCLIP_MIGRATION_AUTO_APPLY: "true",
+    DATABASE_URL: postgres.connectionString, HOST: "127.0.0.1", PORT: String(await freePort()), SERVE_UI: "false",
+    HEARTBEAT_SCHEDULER_ENABLED: "false", PAPERCLIP_ANNOUNCEMENTS_ENABLED: "false", PAPERCLIP_TELEMETRY_DISABLED: "1", DO_NOT_TRACK: "1",
+    PAPERCLIP_DB_BACKUP_ENABLED: "false", PAPERCLIP_MIGRATION_AUTO_APPLY: "true",
   };
-  const server = spawn(process.execPath, [packageFile("@paperclipai/server/dist/index.js")], { env, cwd: testDir, stdio: ["ignore", "pipe", "pipe"] });
-  const log = createWriteStream(logFile, { flags: "a" });
-  server.stdout.pipe(log, { end: false });
-  server.stderr.pipe(log, { end: false });
-  const ended = new Promise((resolve) => server.once("exit", resolve));
-  return { server, ended };
+  const child = spawn(process.execPath, [packageFile("@paperclipai/server/dist/index.js")], { env, cwd: testDir, stdio: ["ignore", "pipe", "pipe"] });
+  let log = "";
+  let hasEnded = false;
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (log += chunk));
+  const ended = new Promise((resolve) => child.once("exit", () => resolve((hasEnded = true))));
+  server = { child, ended, port: 0 };
+  const answers = async () => {
+    /* The port that was free a moment ago may have been taken: then it chose another. */
+    server.port = Number(/Server startup recovery complete on [^"]*:(\d+)/.exec(log)?.[1] ?? 0);
+    return hasEnded || (server.port !== 0 && (await request("GET", "/health").then(() => true, () => false)));
+  };
+  await until(answers, "the server answers", 280_000).catch((error) => {
+    throw new Error(error.message, { cause: log.slice(-3000) });
+  });
+  if (hasEnded) throw new Error("the server ended", { cause: log.slice(-3000) });
+}
+
+async function stopServer() {
+  if (!server) return;
+  server.child.kill("SIGTERM");
+  await server.ended;
 }
 
 async function request(method, route, body) {
-  const response = await fetch(`http://127.0.0.1:${port}/api${route}`, {
+  const response = await fetch(`http://127.0.0.1:${server.port}/api${route}`, {
     method, headers: { "content-type": "application/json" }, body: body === undefined ? undefined : JSON.stringify(body),
   });
   const text = await response.text();
@@ -41,18 +57,13 @@ async function request(method, route, body) {
   return text === "" ? null : JSON.parse(text);
 }
 
-const isUp = () => request("GET", "/health").then(() => true, () => false);
 const workers = () => processes().filter(({ exe }) => exe === plugin.program);
 
-let { server, ended } = startServer();
 let installed;
 let companyId;
-await until(isUp, "the server answers", 120_000).catch((error) => {
-  error.message += `\n${readFileSync(logFile, "utf8").slice(-3000)}`;
-  throw error;
-});
 
 test("the server installs the plugin from its directory, and starts it", async () => {
+  await startServer();
   installed = await request("POST", "/plugins/install", { packageName: plugin.root, isLocalPath: true });
   assert.deepEqual([installed.pluginKey, installed.status], [plugin.manifest.id, "ready"]);
   await until(() => workers().length === 1, "the worker runs");
@@ -95,11 +106,9 @@ test("a config that the driver refuses is not saved, and the server shows why (l
 });
 
 test("a restarted server starts the plugin again", async () => {
-  server.kill("SIGTERM");
-  await ended;
+  await stopServer();
   await until(() => workers().length === 0, "the worker ended with its server");
-  ({ server, ended } = startServer());
-  await until(isUp, "the server answers", 120_000);
+  await startServer();
   await until(() => workers().length === 1, "the worker runs");
 });
 
@@ -110,8 +119,7 @@ test("purging the plugin ends its worker", async () => {
 });
 
 await run(async () => {
-  server.kill("SIGTERM");
-  await ended;
+  await stopServer();
   await postgres.stop();
   await nothingRuns();
 });

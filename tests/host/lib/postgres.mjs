@@ -42,6 +42,7 @@ async function startOnce(native, directory, data, owner) {
   const port = await freePort();
   const args = ["-D", data, "-h", "127.0.0.1", "-p", String(port), "-k", data, "-c", "fsync=off", "-c", "max_connections=40"];
   const server = spawn(path.join(native, "bin", "postgres"), args, { ...owner, cwd: directory, stdio: ["ignore", "pipe", "pipe"] });
+  process.prependOnceListener("exit", () => server.kill("SIGKILL"));
   let log = "";
   for (const stream of [server.stdout, server.stderr]) stream.on("data", (chunk) => (log = (log + chunk).slice(-4000)));
   let ended = false;
@@ -64,6 +65,7 @@ export async function startPostgres() {
   mkdirSync(data, { mode: 0o700 });
   if (owner.uid !== undefined) for (const each of [directory, data]) chownSync(each, owner.uid, owner.gid);
   const remove = () => rmSync(directory, { recursive: true, force: true });
+  process.once("exit", remove); /* however the tests end */
   try {
     const native = await programs(directory, owner);
     const initArgs = ["-D", data, "-U", "paperclip", "--auth=trust", "--encoding=UTF8", "--locale=C", "--lc-messages=C", "--no-sync"];

@@ -5,11 +5,14 @@
 import { readFileSync, statSync, writeSync } from "node:fs";
 
 const TAP_FD = 3;
-const LIMIT_MS = 180_000; // only to end a test that hangs
+const LIMIT_MS = 300_000; // only to end a test that hangs
 
 export class Skip extends Error {}
 
 const tests = [];
+
+/* So that what the process holds is given back when it is told to end. */
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.once(signal, () => process.exit(1));
 
 export function test(name, body) {
   tests.push({ name, body });
