@@ -17,12 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-
-#ifndef P_PIDFD
-#define P_PIDFD 3 /* glibc before 2.36 */
-#endif
 
 #define STOP_MS 2000          /* that init_stop waits */
 #define KILL_LAUNCHER_MS 1500 /* after the sockets were shut: then it gets SIGKILL */
@@ -41,7 +36,7 @@ struct init {
 	unsigned refs;
 	struct init_child child;
 	struct init_link control;
-	uv_poll_t exit;
+	uv_signal_t sigchld;
 	uv_timer_t timer;
 	unsigned handles; /* open ones: of the three above and the supervisors */
 	struct list idle; /* supervisors, the last used first */
@@ -270,28 +265,33 @@ static void on_control_event(struct init_link *link, const struct wire_event *ev
 	event_set(&init->changed);
 }
 
-static void on_exit_poll(uv_poll_t *poll, int status, int events)
+/* Reaps the launcher if it has ended. Not by pidfd: Linux before 5.3 has none, nor has valgrind. */
+static void check_launcher(struct init *init)
 {
-	struct init *init = poll->data;
-	siginfo_t info = {0};
+	pid_t pid;
 
-	(void)events;
-	if (status < 0)
+	if (init->ended)
 		return;
-	/* ECHILD: somebody ignores SIGCHLD, so the kernel reaped it. */
-	if (waitid(P_PIDFD, (id_t)init->child.pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+	do
+		pid = waitpid(init->child.pid, &init->wait_status, WNOHANG);
+	while (pid < 0 && errno == EINTR);
+	if (pid == 0)
 		return;
-	init->wait_status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status & 0x7f;
 	init->ended = true;
 	/* Last words are still in the sockets. */
 	init_link_receive(&init->control);
 	list_for_each(item, &init->busy)
 		init_link_receive(&container_of(item, struct init_supervisor, entry)->link);
 	die(init);
-	uv_close((uv_handle_t *)&init->exit, on_closed);
+	uv_close((uv_handle_t *)&init->sigchld, on_closed);
 	uv_close((uv_handle_t *)&init->timer, on_closed);
-	init->child.pidfd = close_fd(init->child.pidfd);
 	event_set(&init->changed);
+}
+
+static void on_sigchld(uv_signal_t *handle, int signo)
+{
+	(void)signo;
+	check_launcher(handle->data);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -300,7 +300,7 @@ static void on_timer(uv_timer_t *timer)
 	bool again;
 
 	if (init->dead) {
-		syscall(SYS_pidfd_send_signal, init->child.pidfd, SIGKILL, NULL, 0);
+		kill(init->child.pid, SIGKILL); /* not reaped yet: the timer would be closed */
 		return;
 	}
 	init_link_retry(&init->control);
@@ -326,54 +326,42 @@ static void ignore_sigpipe(void)
 		signal(SIGPIPE, SIG_IGN);
 }
 
-/* Takes the child over; on failure it is killed. */
-static int init_create(const struct init_child *child, struct init **ret, struct err *err)
+/* Takes the child over. */
+static struct init *init_create(const struct init_child *child)
 {
 	struct init *init = xcalloc(1, sizeof(*init));
-	int rc = uv_poll_init(scheduler_loop(), &init->exit, child->pidfd);
 
-	if (rc < 0) {
-		/* Pollable by nature: only a lack of memory makes this fail. */
-		err_set_errno(err, -rc, "watch a process");
-		kill(child->pid, SIGKILL);
-		waitpid(child->pid, NULL, 0);
-		close_fd(child->control_fd);
-		close_fd(child->pidfd);
-		close_fd(child->words_fd);
-		init_launch_release();
-		free(init);
-		return -1;
-	}
 	init->child = *child;
 	init->refs = 1;
 	list_init(&init->idle);
 	list_init(&init->busy);
 	list_init(&init->hangers_on);
 	uv_timer_init(scheduler_loop(), &init->timer);
-	init->exit.data = init->timer.data = init;
+	uv_signal_init(scheduler_loop(), &init->sigchld);
+	init->sigchld.data = init->timer.data = init;
 	handle_opened(init);
 	handle_opened(init);
-	uv_poll_start(&init->exit, UV_READABLE, on_exit_poll);
+	uv_signal_start(&init->sigchld, on_sigchld, SIGCHLD);
 	init->control.on_event = on_control_event;
 	init->control.on_closed = on_control_closed;
-	if (init_link_open(&init->control, child->control_fd, err) < 0) {
-		init_stop(init);
-		return -1;
-	}
-	handle_opened(init);
-	*ret = init;
-	return 0;
+	if (init_link_open(&init->control, child->control_fd, NULL) == 0)
+		handle_opened(init);
+	else
+		die(init);
+	check_launcher(init); /* it may have ended before we listened */
+	return init;
 }
 
 int init_start(const struct init_options *options, struct init **ret, struct err *err)
 {
 	const char *name = options->launcher ? options->launcher[0] : "the init";
 	struct init_child child;
-	struct init *init;
 
 	ignore_sigpipe();
-	if (init_launch(options, &child, err) < 0 || init_create(&child, &init, err) < 0)
+	if (init_launch(options, &child, err) < 0)
 		return err_wrap(err, "start %s", name);
+	struct init *init = init_create(&child);
+
 	while (!init->ready && !init->ended) {
 		if (event_wait(&init->changed, err) < 0) {
 			init_stop(init);

@@ -16,7 +16,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #ifndef MFD_EXEC
@@ -97,6 +96,7 @@ static int words_open(struct err *err)
 struct plan {
 	const struct init_options *options;
 	char *const *argv; /* NULL: the init itself */
+	const char *init_path;
 	char *const *init_argv;
 	char *const *envp;
 	int control_fd, null_fd, words_fd;
@@ -133,7 +133,7 @@ static void become(const struct plan *plan)
 	if (plan->argv)
 		execvpe(plan->argv[0], plan->argv, plan->envp);
 	else
-		fexecve(image_fd, plan->init_argv, plan->envp);
+		execve(plan->init_path, plan->init_argv, plan->envp);
 }
 
 /*
@@ -178,11 +178,6 @@ static char **launcher_argv(char *const *launcher, char *path, char *number)
 	return argv;
 }
 
-static int open_pidfd(pid_t pid)
-{
-	return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
 static int launch(const struct init_options *options, struct init_child *child, int theirs, struct err *err)
 {
 	static char *const no_env[] = {NULL};
@@ -197,6 +192,7 @@ static int launch(const struct init_options *options, struct init_child *child, 
 	struct plan plan = {
 		.options = options,
 		.argv = argv,
+		.init_path = path,
 		.init_argv = (char *const[]){name, number, NULL},
 		.envp = options->envp ? options->envp : no_env,
 		.control_fd = theirs,
@@ -207,13 +203,7 @@ static int launch(const struct init_options *options, struct init_child *child, 
 	child->pid = start(&plan);
 	if (child->pid < 0)
 		return err_set_errno(err, errno, "start a process");
-	child->pidfd = open_pidfd(child->pid);
-	if (child->pidfd >= 0)
-		return 0;
-	err_set_errno(err, errno, "watch a process (needs Linux 5.3)");
-	kill(child->pid, SIGKILL);
-	waitpid(child->pid, NULL, 0);
-	return -1;
+	return 0;
 }
 
 int init_launch(const struct init_options *options, struct init_child *ret, struct err *err)
@@ -228,7 +218,7 @@ int init_launch(const struct init_options *options, struct init_child *ret, stru
 		return -1;
 	}
 	cleanup_close int theirs = pair[1];
-	struct init_child child = {.pidfd = -1, .control_fd = pair[0], .words_fd = words_open(err)};
+	struct init_child child = {.control_fd = pair[0], .words_fd = words_open(err)};
 
 	if (child.words_fd < 0 || launch(options, &child, theirs, err) < 0) {
 		close_fd(child.control_fd);

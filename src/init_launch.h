@@ -5,10 +5,9 @@
 #include "process.h"
 
 struct init_child {
-	pid_t pid;      /* of the launcher, or of the init itself */
-	int pidfd;      /* owned, as the other two */
-	int control_fd; /* our end of the socket (wire.h); non-blocking */
-	int words_fd;   /* memfd with what the launcher printed on stderr */
+	pid_t pid;      /* of the launcher, or of the init itself; the caller reaps it */
+	int control_fd; /* owned; our end of the socket (wire.h) */
+	int words_fd;   /* owned; memfd with what the launcher printed on stderr */
 };
 
 /* Holds the program's memfd open until the matching release. */

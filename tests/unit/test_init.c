@@ -6,7 +6,6 @@
 
 #include <fcntl.h>
 #include <grp.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 #define NOBODY 65534
@@ -161,24 +160,23 @@ FIBER_TEST(launcher_that_hangs_is_killed_at_the_deadline)
 	remove_scratch(dir);
 }
 
-static int limit_files(void *arg)
+static int set_umask(void *arg)
 {
-	const rlim_t *n = arg;
-	struct rlimit limit = {.rlim_cur = *n, .rlim_max = *n};
-
-	return setrlimit(RLIMIT_NOFILE, &limit);
+	umask(*(const mode_t *)arg);
+	return 0;
 }
 
 FIBER_TEST(child_setup_shapes_the_init_and_its_commands)
 {
 	cleanup_err struct err err = ERR_INIT;
-	rlim_t n = 77;
-	struct init_options options = {.child_setup = limit_files, .child_setup_arg = &n};
+	mode_t mask = 0135;
+	struct init_options options = {.child_setup = set_umask, .child_setup_arg = &mask};
 	struct init *init = NULL;
 
 	CHECK_INT(init_start(&options, &init, &err), 0);
+	CHECK_STR(err_text(&err), "no error");
 	if (init)
-		check_shell(init, "ulimit -n", 0, "77\n");
+		check_shell(init, "umask", 0, "0135\n");
 	init_stop(init);
 }
 
@@ -288,11 +286,11 @@ FIBER_TEST(kill_from_a_callback_ends_all_without_a_fiber)
 {
 	cleanup_free char *dir = make_scratch();
 	struct init *init = start_init();
-	uv_timer_t *timer = xcalloc(1, sizeof(*timer));
 
 	if (!init)
 		return;
 	pid_t pid = start_daemon(init, dir);
+	uv_timer_t *timer = xcalloc(1, sizeof(*timer));
 
 	uv_timer_init(scheduler_loop(), timer);
 	timer->data = init;
@@ -449,7 +447,7 @@ static void check_sandbox(int (*setup)(void *arg))
 	job_run_shell(&job, init, "kill -9 -1; sleep 1000");
 	CHECK(job.rc == -1 || job.result.outcome == PROCESS_SIGNALLED);
 	job_deinit(&job);
-	check_shell(init, "kill -0 $(cat /tmp/pid) 2>/dev/null || echo gone", 0, "gone\n");
+	check_shell(init, "while kill -0 $(cat /tmp/pid) 2>/dev/null; do sleep 0.01; done; echo gone", 0, "gone\n");
 	check_shell(init, "kill -9 1; kill -TERM 1; echo survived", 0, "survived\n");
 	CHECK(init_is_alive(init));
 	/* A timeout ends the tree in here as well. */

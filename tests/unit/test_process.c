@@ -310,7 +310,7 @@ PROCESS_TEST(command_runs_in_the_given_directory_or_that_of_the_worker)
 PROCESS_TEST(command_cannot_trace_or_find_the_processes_that_watch_it)
 {
 	/* Not dumpable: their memory and descriptors are root's. Root may look at all; so ask for what dumpable leaves visible. */
-	check_shell(init, "[ $(stat -c %u /proc/$PPID) = 0 ] && echo yes", 0, "yes\n", "");
+	check_shell(init, "[ $(stat -c %u /proc/$PPID/environ) = 0 ] && echo yes", 0, "yes\n", "");
 }
 
 /* --- bytes --- */
@@ -968,6 +968,20 @@ PROCESS_TEST(five_hundred_commands_at_once_each_get_their_own_result)
 	check_many(init, 500);
 }
 
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+
+/* Valgrind keeps count itself, and its socketpair breaks at the limit. */
+static bool fd_limits_work(void)
+{
+	if (RUNNING_ON_VALGRIND)
+		tap_skip("valgrind has no true limit of descriptors");
+	return !RUNNING_ON_VALGRIND;
+}
+
 static struct rlimit limit_fds(rlim_t n)
 {
 	struct rlimit old, limited;
@@ -980,6 +994,8 @@ static struct rlimit limit_fds(rlim_t n)
 
 PROCESS_TEST(commands_wait_in_line_when_descriptors_are_few)
 {
+	if (!fd_limits_work())
+		return;
 	struct rlimit old = limit_fds(64);
 
 	check_many(init, 60);
@@ -988,6 +1004,8 @@ PROCESS_TEST(commands_wait_in_line_when_descriptors_are_few)
 
 PROCESS_TEST(commands_wait_in_line_when_others_hold_the_descriptors)
 {
+	if (!fd_limits_work())
+		return;
 	struct rlimit old = limit_fds(128);
 	int fds[128], count = 0;
 	bool more = true;
@@ -1015,6 +1033,8 @@ static void run_sleeper(void *arg)
 
 PROCESS_TEST(deadline_passes_while_a_command_waits_in_line)
 {
+	if (!fd_limits_work())
+		return;
 	struct rlimit old = limit_fds(31); /* one command at a time */
 	struct cancelled sleeper = {.init = init, .script = "sleep 1000"};
 	struct fiber_group group;
