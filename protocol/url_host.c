@@ -48,7 +48,7 @@ static int parse_piece(struct cursor *c, unsigned *ret)
 
 	*ret = 0;
 	while (digits < 4 && isxdigit(peek(c))) {
-		int digit = *c->at++;
+		int digit = (unsigned char)*c->at++;
 
 		*ret = *ret * 16 + (unsigned)(isdigit(digit) ? digit - '0' : (digit | 0x20) - 'a' + 10);
 		digits++;

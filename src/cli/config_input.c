@@ -100,7 +100,7 @@ static size_t key_length(const char *setting)
 static int apply_setting(json_t *config, const char *setting, struct err *err)
 {
 	size_t n = key_length(setting);
-	json_t *value;
+	json_t *value = NULL;
 
 	if (n == 0 || !setting[n] || !utf8_is_valid(setting, n))
 		return err_set(err, ERR_INVALID, "-c takes KEY=VALUE, not \"%s\"", setting);
@@ -263,7 +263,7 @@ static int check(const struct provider *provider, json_t *config, json_t **ret)
 int config_input_read(const struct config_input *input, const struct cli_command *command, const json_t *forced,
 		      const struct provider **ret_provider, json_t **ret_config)
 {
-	const struct provider *provider;
+	const struct provider *provider = NULL;
 	cleanup_json json_t *config = NULL;
 	cleanup_err struct err err = ERR_INIT;
 
