@@ -55,7 +55,7 @@ static int image_open(struct err *err)
 		fd = memfd_create("sandbox-init", flags);
 	if (fd < 0)
 		return err_set_errno(err, errno, "memory for the init program");
-	if (write_all(fd, init_image_start, (size_t)(init_image_end - init_image_start)) < 0 ||
+	if (write_all(fd, init_image, init_image_size) < 0 ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0) {
 		err_set_errno(err, errno, "write the init program");
 		close(fd);

@@ -2,7 +2,9 @@
 #ifndef INIT_IMAGE_H
 #define INIT_IMAGE_H
 
-extern const unsigned char init_image_start[];
-extern const unsigned char init_image_end[];
+#include <stdint.h>
+
+extern const unsigned char init_image[];
+extern const uint64_t init_image_size;
 
 #endif

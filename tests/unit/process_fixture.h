@@ -82,10 +82,11 @@ static inline const char *job_err_out(const struct job *job)
 
 static inline void job_run(struct job *job, struct init *init, char *const *argv)
 {
-	if (!job->spec.file)
-		job->spec.file = argv[0];
-	job->spec.argv = argv;
-	job->rc = process_run(init, &job->spec, &job->result, &job->err);
+	struct process_spec spec = job->spec;
+
+	spec.file = argv[0];
+	spec.argv = argv;
+	job->rc = process_run(init, &spec, &job->result, &job->err);
 }
 
 static inline void job_run_shell(struct job *job, struct init *init, const char *script)
