@@ -1,7 +1,9 @@
 #include "log.h"
 
 #include "base/cleanup.h"
+#include "base/err.h"
 #include "base/mem.h"
+#include "secret.h"
 
 static log_sink_fn *log_sink;
 static void *log_sink_arg;
@@ -23,8 +25,10 @@ void log_vwrite(enum log_level level, json_t *meta, const char *invocation_id, c
 {
 	if (log_sink) {
 		cleanup_free char *message = xvasprintf(format, ap);
+		cleanup_json json_t *masked = secret_masked_json(meta);
 
-		log_sink(log_sink_arg, level, message, meta, invocation_id);
+		secret_mask_string(&message);
+		log_sink(log_sink_arg, level, message, masked, invocation_id);
 	}
 	json_decref(meta);
 }

@@ -1,6 +1,6 @@
 /*
  * log: lines for the operator. In the worker they go to the host as `log` notifications ({level, message, meta});
- * in the command-line tools to stderr. Library code does not log; it returns errors.
+ * in the command-line tools to stderr. Library code does not log; it returns errors. Held secrets are masked (secret.h).
  */
 #ifndef LOG_H
 #define LOG_H

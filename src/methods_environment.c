@@ -373,7 +373,9 @@ static void answer_execute(struct op *op, struct execute_result *result)
 	line = message_tail(m);
 	if (result->metadata) {
 		buf_append_str(line, ",\"metadata\":");
-		json_write_value(line, result->metadata);
+		cleanup_json json_t *masked = secret_masked_json(result->metadata);
+
+		json_write_value(line, masked);
 	}
 	buf_append_str(line, "}}\n");
 	op_answer_message(op, m);

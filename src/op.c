@@ -6,6 +6,7 @@
 #include "op_internal.h"
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "protocol/json_write.h"
 
 #include <assert.h>
@@ -43,6 +44,17 @@ void op_log(struct op *op, enum log_level level, json_t *meta, const char *forma
 	va_end(ap);
 }
 
+void op_hold_secret(struct op *op, const char *value)
+{
+	secret_set_hold(&op->secrets, value);
+}
+
+void op_hold_config_secrets(struct op *op, const json_t *config)
+{
+	if (config)
+		secret_set_hold_config(&op->secrets, config, worker_secret_keys(op->worker));
+}
+
 struct op *op_create_for(struct worker *w, const struct provider *provider, void *state)
 {
 	struct op *op = xcalloc(1, sizeof(*op));
@@ -70,6 +82,7 @@ void op_destroy(struct op *op)
 		event_set(&container_of(item, struct op_end_wait, link)->event);
 	}
 	output_destroy(op->output);
+	secret_set_deinit(&op->secrets);
 	json_decref(op->params);
 	free(op->id);
 	free(op->invocation_id);
@@ -113,11 +126,32 @@ void op_answer_message(struct op *op, struct message *m)
 	channel_send(op->worker->channel, m);
 }
 
-void op_answer(struct op *op, const json_t *result)
+/* What the host asked for as it is: the config that it stores, the access that a person gets. */
+static bool may_hold_secrets(const char *member)
+{
+	return str_eq(member, "normalizedConfig") || str_eq(member, "connectionPayload");
+}
+
+/* The result with the secrets in its members masked: new reference. */
+static json_t *masked_result(json_t *result)
+{
+	json_t *masked, *member;
+	const char *key;
+
+	if (!json_is_object(result))
+		return secret_masked_json(result);
+	masked = json_object();
+	json_object_foreach(result, key, member)
+		json_object_set_new(masked, key, may_hold_secrets(key) ? json_incref(member) : secret_masked_json(member));
+	return masked;
+}
+
+void op_answer(struct op *op, json_t *result)
 {
 	struct message *m = message_create();
+	cleanup_json json_t *masked = masked_result(result);
 
-	rpc_write_result(message_tail(m), op->id, op->id_len, result);
+	rpc_write_result(message_tail(m), op->id, op->id_len, masked);
 	op_answer_message(op, m);
 }
 
@@ -137,7 +171,10 @@ void op_answer_error(struct op *op, struct err *err)
 		err_wrap(err, "%s timed out after %lld ms", op->method->name,
 			 (long long)host_deadline_ms(op->method->timeout, op->params));
 	}
-	rpc_write_error(message_tail(m), op->id, op->id_len, rpc_code(err), err_text(err), err->data);
+	cleanup_json json_t *data = secret_masked_json(err->data);
+
+	secret_mask_string(&err->message);
+	rpc_write_error(message_tail(m), op->id, op->id_len, rpc_code(err), err_text(err), data);
 	op_answer_message(op, m);
 }
 
@@ -261,6 +298,7 @@ static void op_main(void *arg)
 	cleanup_err struct err err = ERR_INIT;
 
 	deadline_enter(&scope, host_deadline_ms(op->method->timeout, op->params) - (loop_now_ms() - op->arrived_ms));
+	op_hold_config_secrets(op, json_object_get(op->params, "config"));
 	if (find_provider(op, &err) < 0 || op->method->serve(op, &result, &err) < 0)
 		op_answer_error(op, &err);
 	else if (!op->answered)

@@ -20,7 +20,9 @@ struct worker *op_worker(struct op *op);
 void *op_state(struct op *op);
 /* Where an execute's output goes (output.h). */
 struct output *op_output(struct op *op);
-/* Log line to the host, tagged with the op's invocation. meta is stolen; NULL: none. Never put secrets there. */
+/* The value is masked in all that leaves the worker until the op has ended (secret.h). What the config's secret keys hold is so anyway. */
+void op_hold_secret(struct op *op, const char *value);
+/* Log line to the host, tagged with the op's invocation. meta is stolen; NULL: none. */
 void op_log(struct op *op, enum log_level level, json_t *meta, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 

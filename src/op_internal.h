@@ -8,6 +8,7 @@
 #include "output_internal.h"
 #include "protocol/host_time.h"
 #include "protocol/jsonrpc.h"
+#include "secret.h"
 #include "worker_internal.h"
 
 struct method;
@@ -27,6 +28,7 @@ struct op {
 	void *state;
 	struct output *output; /* owned; of an execute */
 	char *lease_key;       /* owned; of an execute: what a release or destroy ends */
+	struct secret_set secrets; /* held while the op lives */
 	const char *cancel_reason;
 	struct list end_waits; /* of fibers that wait for the op's end */
 	struct event go;       /* shutdown: the drain is over */
@@ -55,11 +57,13 @@ void op_start(struct worker *w, const struct method *method, struct rpc_message 
 /* An op without a request: for the command line. Takes nothing over. */
 struct op *op_create_for(struct worker *w, const struct provider *provider, void *state);
 void op_destroy(struct op *op);
+/* Holds what the config has under its secret keys. config: object or NULL. */
+void op_hold_config_secrets(struct op *op, const json_t *config);
 /* Cancels it; reason (static) is what its answer says. */
 void op_cancel(struct op *op, const char *reason);
 
 /* Sends the answer; asserted to be the only one. */
-void op_answer(struct op *op, const json_t *result);
+void op_answer(struct op *op, json_t *result);
 void op_answer_error(struct op *op, struct err *err);
 /* The op's answer is this message (a whole line). */
 void op_answer_message(struct op *op, struct message *m);

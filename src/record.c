@@ -7,6 +7,7 @@
 #include "protocol/json_read.h"
 #include "protocol/json_write.h"
 #include "protocol/mask.h"
+#include "secret.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -70,13 +71,15 @@ static void write_message(struct record *r, struct buf *entry, const char *line,
 
 void record_line(struct record *r, bool out, const char *line, size_t len)
 {
-	cleanup_buf struct buf entry = BUF_INIT(BUF_UNBOUNDED);
+	cleanup_buf struct buf entry = BUF_INIT(BUF_UNBOUNDED), masked = BUF_INIT(BUF_UNBOUNDED);
 
 	if (r->start_ms < 0)
 		r->start_ms = loop_now_ms();
 	buf_printf(&entry, "{\"t\":%lld,\"dir\":\"%s\",", (long long)(loop_now_ms() - r->start_ms), out ? "out" : "in");
 	write_message(r, &entry, line, len);
 	buf_append_str(&entry, "}\n");
-	fwrite(entry.data, 1, entry.len, r->file);
+	const struct buf *written = secret_mask(entry.data, entry.len, &masked) ? &masked : &entry;
+
+	fwrite(written->data, 1, written->len, r->file);
 	fflush(r->file);
 }

@@ -1,6 +1,7 @@
 /*
  * record: every line of a session in a file, for replay (one JSON object a line: {"t":<ms since start>,"dir":"in"|"out","line":<the
- * message>}, or "raw":"<text>" for what is no JSON). Secret fields and environment values are masked.
+ * message>}, or "raw":"<text>" for what is no JSON). Secret fields and environment values are masked, and held
+ * secrets (secret.h) wherever they stand.
  */
 #ifndef RECORD_H
 #define RECORD_H

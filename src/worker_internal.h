@@ -23,6 +23,7 @@ struct worker {
 	size_t provider_count;
 	struct channel *channel;       /* NULL in the command line's modes */
 	struct record *record;         /* NULL: nothing is recorded */
+	json_t *secret_keys;           /* of all providers' configs; NULL until they are needed */
 	struct host_calls *host_calls; /* requests of ours to the host */
 	struct init *init;             /* of the worker itself; NULL until it is needed */
 	bool init_starting;
@@ -48,6 +49,9 @@ struct worker {
 /* dispatch.c */
 void dispatch_line(struct worker *w, char *line, size_t len);
 void dispatch_overlong(struct worker *w, char *head, size_t len);
+
+/* worker.c: the config keys, of all providers, that hold secrets. Borrowed. */
+const json_t *worker_secret_keys(struct worker *w);
 
 /* worker.c: begins the drain; harmless when repeated. */
 void worker_stop(struct worker *w);
