@@ -38,5 +38,7 @@ int fs_read_file(int dir_fd, const char *name, struct buf *ret, struct err *err)
  */
 int fs_remove_tree(const char *path, struct err *err);
 int fs_remove_tree_now(const char *path, struct err *err);
+/* Removals for which nobody waits any more end soon, wherever they are: the process is about to exit. */
+void fs_end_background(void);
 
 #endif

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -43,8 +44,10 @@ struct removal {
 	/* in the thread pool */
 	uv_work_t work;
 	struct event finished;
-	bool abandoned; /* nobody waits any more */
+	atomic_bool abandoned; /* nobody waits any more */
 };
+
+static atomic_bool background_ends;
 
 static void removal_failed(struct removal *r, const char *name)
 {
@@ -169,7 +172,7 @@ static void removal_pop(struct removal *r)
 static bool removal_run(struct removal *r, uint64_t steps)
 {
 	while (r->depth > 0) {
-		if (steps-- == 0)
+		if (steps-- == 0 || (atomic_load(&r->abandoned) && atomic_load(&background_ends)))
 			return false;
 		errno = 0;
 		struct dirent *entry = readdir(r->levels[r->depth - 1].dir);
@@ -265,9 +268,14 @@ int fs_remove_tree(const char *path, struct err *err)
 		if (rc < 0)
 			return err_set(err, ERR_SYSTEM, "remove %s: %s", path, uv_strerror(rc));
 		if (event_wait(&r->finished, err) < 0) {
-			steal(&r)->abandoned = true; /* the thread still uses it */
+			atomic_store(&steal(&r)->abandoned, true); /* the thread still uses it */
 			return -1;
 		}
 	}
 	return removal_result(r, err);
+}
+
+void fs_end_background(void)
+{
+	atomic_store(&background_ends, true);
 }

@@ -263,7 +263,8 @@ static int set_limit(const struct cgroup_site *site, int controller, const char 
 		rc = write_value(dir, "pids.max", value);
 		break;
 	default:
-		snprintf(value, sizeof value, v2 ? "%lld %d" : "%lld", (long long)(config->cpus * CPU_PERIOD_US + 0.5), CPU_PERIOD_US);
+		snprintf(value, sizeof value, v2 ? "%lld %d" : "%lld", (long long)(config->cpus * CPU_PERIOD_US + 0.5),
+			 CPU_PERIOD_US);
 		rc = write_value(dir, v2 ? "cpu.max" : "cpu.cfs_quota_us", value);
 		break;
 	}
@@ -272,9 +273,9 @@ static int set_limit(const struct cgroup_site *site, int controller, const char 
 
 static bool is_asked(const struct local_config *config, int controller)
 {
-	return controller == CGROUP_MEMORY ? config->memory_mb > 0 :
-	       controller == CGROUP_PIDS   ? config->max_processes > 0 :
-					     config->cpus > 0;
+	return controller == CGROUP_MEMORY ? config->memory_mb > 0
+	       : controller == CGROUP_PIDS ? config->max_processes > 0
+					   : config->cpus > 0;
 }
 
 static int create_one(const struct cgroup_site *site, int controller, const char *id, const struct local_config *config,

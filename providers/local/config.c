@@ -102,6 +102,7 @@ static char *check_path(struct reader *r, const char *text, const char *name)
 	char *path = local_path_normalize(text);
 
 	if (!path)
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): local_path_normalize has read it */
 		strv_addf(r->errors, *text == '/' ? "%s must not contain \"..\"." : "%s must be an absolute path.", name);
 	return path;
 }
@@ -269,7 +270,7 @@ static void read_binds(struct reader *r, struct local_config *ret)
 
 /* --- the rest --- */
 
-static bool is_in_bind(const struct local_config *c, const char *path)
+bool local_config_shares(const struct local_config *c, const char *path)
 {
 	for (size_t i = 0; i < c->bind_count; i++) {
 		if (local_path_is_in(path, c->binds[i].target))
@@ -281,7 +282,7 @@ static bool is_in_bind(const struct local_config *c, const char *path)
 /* After the binds: what the user shows to the sandbox may be worked in, wherever it is. */
 static void check_workdir(struct reader *r, struct local_config *c)
 {
-	bool shared = c->workdir && is_in_bind(c, c->workdir);
+	bool shared = c->workdir && local_config_shares(c, c->workdir);
 	bool above_home = c->workdir && strcmp(c->workdir, SANDBOX_HOME) != 0 && local_path_is_in(SANDBOX_HOME, c->workdir);
 
 	if (c->workdir && !shared && (above_home || is_in_any(c->workdir, kernel_dirs) || is_in_any(c->workdir, system_dirs))) {
@@ -305,7 +306,7 @@ static void read_env(struct reader *r, struct local_config *ret)
 		strv_add(r->errors, "env must be an object of strings.");
 		return;
 	}
-	json_object_foreach ((json_t *)(uintptr_t)env, key, value) {
+	json_object_foreach((json_t *)(uintptr_t)env, key, value) {
 		if (!local_env_key_is_valid(key))
 			strv_addf(r->errors, "Invalid sandbox environment variable key: %s", key);
 		else if (!json_is_string(value))
@@ -376,66 +377,4 @@ void local_config_deinit(struct local_config *c)
 	free(c->state_dir);
 	json_decref(c->env);
 	*c = (struct local_config){0};
-}
-
-static json_t *binds_json(const struct local_config *c)
-{
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < c->bind_count; i++)
-		json_array_append_new(list, json_pack("{s:s, s:s, s:b}", "source", c->binds[i].source, "target", c->binds[i].target,
-						      "writable", c->binds[i].writable));
-	return list;
-}
-
-static void set_text(json_t *object, const char *key, const char *text)
-{
-	if (text)
-		json_object_set_new(object, key, json_string(text));
-}
-
-static void set_limit(json_t *object, const char *key, int64_t number)
-{
-	if (number > 0)
-		json_object_set_new(object, key, json_integer((json_int_t)number));
-}
-
-static void set_view(json_t *object, const struct local_config *c)
-{
-	set_text(object, "rootfs", c->rootfs);
-	set_text(object, "workdir", c->workdir);
-	set_text(object, "network", c->host_network ? "host" : "none");
-	json_object_set_new(object, "binds", binds_json(c));
-}
-
-static void set_limits(json_t *object, const struct local_config *c)
-{
-	set_limit(object, "memoryMb", c->memory_mb);
-	set_limit(object, "maxProcesses", c->max_processes);
-	set_limit(object, "cpuSeconds", c->cpu_seconds);
-	if (c->cpus > 0)
-		json_object_set_new(object, "cpus", c->cpus == number_truncate(c->cpus) ? json_integer((json_int_t)c->cpus) : json_real(c->cpus));
-}
-
-json_t *local_config_normalized(const struct local_config *c)
-{
-	json_t *object = json_object();
-
-	set_view(object, c);
-	json_object_set(object, "env", c->env);
-	set_limits(object, c);
-	set_limit(object, "timeoutMs", c->timeout_ms);
-	json_object_set_new(object, "reuseLease", json_boolean(c->reuse_lease));
-	set_text(object, "stateDir", c->state_dir);
-	json_object_set_new(object, "loginShell", json_boolean(c->login_shell));
-	return object;
-}
-
-json_t *local_config_shape(const struct local_config *c)
-{
-	json_t *object = json_object();
-
-	set_view(object, c);
-	set_limits(object, c);
-	return object;
 }

@@ -27,13 +27,15 @@
 #define SMALL_FILE_BYTES (32 * 1024)
 
 static const char *const copied_files[] = {
-	"bash.bashrc", "bashrc", "debian_version", "gai.conf", "host.conf", "inputrc", "ld.so.cache", "localtime", "lsb-release",
-	"locale.conf", "mime.types", "mtab", "networks", "nsswitch.conf", "os-release", "pki/tls/cert.pem", "pki/tls/openssl.cnf",
-	"profile", "protocols", "resolv.conf", "services", "shells", "ssl/openssl.cnf", "timezone", NULL};
+	"bash.bashrc", "bashrc",        "debian_version", "gai.conf",         "host.conf",           "inputrc",
+	"ld.so.cache", "localtime",     "lsb-release",    "locale.conf",      "mime.types",          "mtab",
+	"networks",    "nsswitch.conf", "os-release",     "pki/tls/cert.pem", "pki/tls/openssl.cnf", "profile",
+	"protocols",   "resolv.conf",   "services",       "shells",           "ssl/openssl.cnf",     "timezone",
+	NULL};
 
 /* Never all of ssl or pki: private keys lie beside the certificates. */
-static const char *const shown_dirs[] = {"alternatives", "crypto-policies", "fonts", "pki/ca-trust", "pki/tls/certs", "profile.d",
-					 "ssl/certs", NULL};
+static const char *const shown_dirs[] = {"alternatives",  "crypto-policies", "fonts",     "pki/ca-trust",
+					 "pki/tls/certs", "profile.d",       "ssl/certs", NULL};
 /* With a version in the name: java-17-openjdk, python3.11. */
 static const char *const shown_prefixes[] = {"java", "python3", NULL};
 
@@ -103,8 +105,8 @@ static int view_add_copy(struct etc_view *view, const char *etc, const char *nam
 {
 	cleanup_free char *path = xasprintf("%s/%s", etc, name);
 	cleanup_buf struct buf text = BUF_INIT(FILE_BYTES_MAX);
+	cleanup_free char *real = NULL;
 	char target[PATH_MAX];
-	char real[PATH_MAX];
 	ssize_t n = readlink(path, target, sizeof target - 1);
 
 	if (n >= 0) {
@@ -113,10 +115,11 @@ static int view_add_copy(struct etc_view *view, const char *etc, const char *nam
 			view_add_link(view, name, target);
 			return 0;
 		}
-		if (!realpath(path, real))
+		real = realpath(path, NULL);
+		if (!real)
 			return 0;
 	}
-	if (fs_read_file(AT_FDCWD, n >= 0 ? real : path, &text, NULL) < 0)
+	if (fs_read_file(AT_FDCWD, real ? real : path, &text, NULL) < 0)
 		return 0;
 	return view_add_file(view, "--file", name, &text, err);
 }
@@ -133,8 +136,8 @@ static bool list_small_dir(const char *path, struct strv *ret)
 		struct stat st;
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
-		small = ret->count < SMALL_DIR_ENTRIES && fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 && S_ISREG(st.st_mode) &&
-			st.st_size <= SMALL_FILE_BYTES;
+		small = ret->count < SMALL_DIR_ENTRIES && fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 &&
+			S_ISREG(st.st_mode) && st.st_size <= SMALL_FILE_BYTES;
 		strv_add(ret, entry->d_name);
 	}
 	if (dir)
@@ -298,17 +301,18 @@ static bool rootfs_has(const char *rootfs, const char *name)
 	return lstat(etc, &st) == 0 && S_ISDIR(st.st_mode) && lstat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-static int view_rootfs(struct etc_view *view, const char *system_root, const char *rootfs, struct own_file own[3], struct err *err)
+static int view_rootfs(struct etc_view *view, const char *system_root, const char *rootfs, struct own_file own[3],
+		       struct err *err)
 {
 	cleanup_free char *resolver = xasprintf("%s/etc/resolv.conf", system_root);
 	cleanup_buf struct buf text = BUF_INIT(FILE_BYTES_MAX);
-	char real[PATH_MAX];
+	cleanup_free char *real = realpath(resolver, NULL);
 
 	for (int i = 0; i < 3; i++) {
 		if (rootfs_has(rootfs, own[i].name) && view_add_file(view, "--ro-bind-data", own[i].name, &own[i].text, err) < 0)
 			return -1;
 	}
-	if (!rootfs_has(rootfs, "resolv.conf") || !realpath(resolver, real) || fs_read_file(AT_FDCWD, real, &text, NULL) < 0)
+	if (!rootfs_has(rootfs, "resolv.conf") || !real || fs_read_file(AT_FDCWD, real, &text, NULL) < 0)
 		return 0;
 	return view_add_file(view, "--ro-bind-data", "resolv.conf", &text, err);
 }

@@ -22,11 +22,11 @@
 #define NO_LEASE_TEXT "No provider lease ID available for execution."
 
 /* As the upstream providers read profiles before a command; the rest of the script is ours. */
-#define LOGIN_SCRIPT \
-	"if [ -f /etc/profile ]; then . /etc/profile >/dev/null 2>&1 || true; fi && " \
-	"if [ -f \"$HOME/.profile\" ]; then . \"$HOME/.profile\" >/dev/null 2>&1 || true; fi && " \
-	"if [ -f \"$HOME/.bash_profile\" ]; then . \"$HOME/.bash_profile\" >/dev/null 2>&1 || true; " \
-	"elif [ -f \"$HOME/.bashrc\" ]; then . \"$HOME/.bashrc\" >/dev/null 2>&1 || true; fi && " \
+#define LOGIN_SCRIPT                                                                                                             \
+	"if [ -f /etc/profile ]; then . /etc/profile >/dev/null 2>&1 || true; fi && "                                            \
+	"if [ -f \"$HOME/.profile\" ]; then . \"$HOME/.profile\" >/dev/null 2>&1 || true; fi && "                                \
+	"if [ -f \"$HOME/.bash_profile\" ]; then . \"$HOME/.bash_profile\" >/dev/null 2>&1 || true; "                            \
+	"elif [ -f \"$HOME/.bashrc\" ]; then . \"$HOME/.bashrc\" >/dev/null 2>&1 || true; fi && "                                \
 	"if [ -f \"$HOME/.zprofile\" ]; then . \"$HOME/.zprofile\" >/dev/null 2>&1 || true; fi && "
 
 /* --- environment --- */
@@ -46,10 +46,10 @@ static int64_t monotonic_ms(void)
 static json_t *base_env(const struct local_lease *lease)
 {
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "PATH",
-			 SANDBOX_HOME "/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME", SANDBOX_HOME,
-			 "USER", SANDBOX_USER, "LOGNAME", SANDBOX_USER, "SHELL",
-			 strcmp(sandbox_shell(&lease->config, ""), "bash") == 0 ? "/bin/bash" : "/bin/sh", "LANG", "C.UTF-8", "TMPDIR", "/tmp",
-			 "NPM_CONFIG_PREFIX", SANDBOX_HOME "/.local");
+			 SANDBOX_HOME "/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME",
+			 SANDBOX_HOME, "USER", SANDBOX_USER, "LOGNAME", SANDBOX_USER, "SHELL",
+			 strcmp(sandbox_shell(&lease->config, ""), "bash") == 0 ? "/bin/bash" : "/bin/sh", "LANG", "C.UTF-8",
+			 "TMPDIR", "/tmp", "NPM_CONFIG_PREFIX", SANDBOX_HOME "/.local");
 }
 
 /* Upstream's rules: a bad key is an error, a value that is no string is left out. */
@@ -58,11 +58,12 @@ static int check_env(const json_t *env, struct err *err)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach ((json_t *)(uintptr_t)env, key, value) {
+	json_object_foreach((json_t *)(uintptr_t)env, key, value) {
 		if (!local_env_key_is_valid(key))
 			return err_set(err, ERR_INVALID, "Invalid sandbox environment variable key: %s", key);
 		if (json_is_string(value) && strlen(json_string_value(value)) != json_string_length(value))
-			return err_set(err, ERR_INVALID, "Sandbox environment variable %s must not contain a null character.", key);
+			return err_set(err, ERR_INVALID, "Sandbox environment variable %s must not contain a null character.",
+				       key);
 	}
 	return 0;
 }
@@ -72,7 +73,7 @@ static void add_strings(json_t *to, const json_t *from)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach ((json_t *)(uintptr_t)from, key, value) {
+	json_object_foreach((json_t *)(uintptr_t)from, key, value) {
 		if (json_is_string(value))
 			json_object_set(to, key, value);
 	}
@@ -83,7 +84,7 @@ static void list_env(const json_t *env, struct strv *ret)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach ((json_t *)(uintptr_t)env, key, value)
+	json_object_foreach((json_t *)(uintptr_t)env, key, value)
 		strv_addf(ret, "%s=%s", key, json_string_value(value));
 }
 
@@ -96,7 +97,7 @@ static void add_login_arguments(const struct execute_params *p, struct strv *ret
 	json_t *value;
 
 	strv_add_all(ret, "env", "--", NULL);
-	json_object_foreach ((json_t *)(uintptr_t)p->env, key, value) {
+	json_object_foreach((json_t *)(uintptr_t)p->env, key, value) {
 		if (json_is_string(value))
 			strv_addf(ret, "%s=%s", key, json_string_value(value));
 	}
@@ -185,8 +186,8 @@ static int64_t pick_timeout_ms(const struct execute_params *p, const struct loca
 	return ms >= 1 ? (ms < 9e15 ? (int64_t)ms : (int64_t)9e15) : config->timeout_ms;
 }
 
-static int run_in_lease(struct op *op, const struct execute_params *p, const struct local_config *config, struct local_lease *lease,
-			struct execute_result *ret, struct err *err)
+static int run_in_lease(struct op *op, const struct execute_params *p, const struct local_config *config,
+			struct local_lease *lease, struct execute_result *ret, struct err *err)
 {
 	cleanup_json json_t *env = base_env(lease);
 	cleanup_strv struct strv argv = {0};
@@ -238,8 +239,8 @@ int local_execute(struct op *op, const struct execute_params *p, struct execute_
 	if (rc == 0)
 		rc = run_in_lease(op, p, &config, lease, ret, err);
 	if (rc == 0)
-		ret->metadata = json_pack("{s:I, s:I, s:b}", "durationMs", (json_int_t)(monotonic_ms() - started_ms), "getDurationMs",
-					  (json_int_t)(started_ms - began_ms), "cacheHit", was_running);
+		ret->metadata = json_pack("{s:I, s:I, s:b}", "durationMs", (json_int_t)(monotonic_ms() - started_ms),
+					  "getDurationMs", (json_int_t)(started_ms - began_ms), "cacheHit", was_running);
 	local_lease_unpin(lease);
 	return rc;
 }

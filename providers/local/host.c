@@ -49,12 +49,15 @@ static bool in_container(void)
 char *sandbox_explain_refusal(const char *proc_sys, bool as_root)
 {
 	if (read_sysctl(proc_sys, "user/max_user_namespaces") == 0)
-		return xstrdup("User namespaces are disabled on this machine: run `sudo sysctl -w user.max_user_namespaces=15000`.");
+		return xstrdup(
+			"User namespaces are disabled on this machine: run `sudo sysctl -w user.max_user_namespaces=15000`.");
 	if (!as_root && read_sysctl(proc_sys, "kernel/unprivileged_userns_clone") == 0)
-		return xstrdup("User namespaces are disabled for ordinary users: run `sudo sysctl -w kernel.unprivileged_userns_clone=1`.");
+		return xstrdup("User namespaces are disabled for ordinary users: run `sudo sysctl -w "
+			       "kernel.unprivileged_userns_clone=1`.");
 	if (!as_root && read_sysctl(proc_sys, "kernel/apparmor_restrict_unprivileged_userns") == 1)
-		return xstrdup("AppArmor keeps ordinary users from user namespaces: give bwrap a profile that allows `userns`, or run "
-			       "`sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`.");
+		return xstrdup(
+			"AppArmor keeps ordinary users from user namespaces: give bwrap a profile that allows `userns`, or run "
+			"`sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`.");
 	if (in_container())
 		return xstrdup("This is a container, which mostly may not make namespaces: start it with `--security-opt "
 			       "seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined`, or "

@@ -20,8 +20,8 @@ static void end_expired(struct local_lease *lease)
 	lease->pins++;
 	log_write(LOG_LEVEL_INFO, NULL, "local: lease " LOCAL_LEASE_SCHEME "%s has expired and is removed", lease->record.id);
 	if (local_lease_end(lease, false, LEASE_EXPIRED, &err) < 0 && !err_is(&err, ERR_CANCELLED))
-		log_write(LOG_LEVEL_WARN, NULL, "local: expired lease " LOCAL_LEASE_SCHEME "%s cannot be removed: %s", lease->record.id,
-			  err_text(&err));
+		log_write(LOG_LEVEL_WARN, NULL, "local: expired lease " LOCAL_LEASE_SCHEME "%s cannot be removed: %s",
+			  lease->record.id, err_text(&err));
 	local_lease_unpin(lease);
 }
 

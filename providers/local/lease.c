@@ -12,10 +12,10 @@
 static json_t *lease_metadata(const struct local_lease *lease, const struct local_config *config, bool resumed)
 {
 	cleanup_free char *name = local_lease_hostname(lease->record.id);
-	json_t *metadata =
-		json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b}", "provider", LOCAL_PROVIDER_NAME, "shellCommand",
-			  sandbox_shell(&lease->config, ""), "sandboxId", lease->record.id, "sandboxName", name, "remoteCwd",
-			  lease->config.workdir, "resumedLease", resumed, "reuseLease", config->reuse_lease);
+	json_t *metadata = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b}", "provider", LOCAL_PROVIDER_NAME, "shellCommand",
+				     sandbox_shell(&lease->config, ""), "sandboxId", lease->record.id, "sandboxName", name,
+				     "remoteCwd", lease->config.workdir, "resumedLease", resumed, "reuseLease",
+				     config->reuse_lease);
 
 	/*
 	 * Where it lies, for workers that run with another environment: the host hands it back as config. Where the config says it,
@@ -26,7 +26,8 @@ static json_t *lease_metadata(const struct local_lease *lease, const struct loca
 	return metadata;
 }
 
-static void fill_result(const struct local_lease *lease, const struct local_config *config, bool resumed, struct lease_result *ret)
+static void fill_result(const struct local_lease *lease, const struct local_config *config, bool resumed,
+			struct lease_result *ret)
 {
 	char time[ISO_TIME_BYTES];
 

@@ -12,17 +12,19 @@
 #include "local.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 
 static bool process_limit_counts_by_namespace(void)
 {
 	struct utsname name;
-	int major = 0, minor = 0;
+	char *end;
 
-	if (uname(&name) < 0 || sscanf(name.release, "%d.%d", &major, &minor) != 2)
+	if (uname(&name) < 0)
 		return false;
+	long major = strtol(name.release, &end, 10);
+	long minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
 	return major > 5 || (major == 5 && minor >= 14);
 }
 
@@ -60,9 +62,11 @@ int limits_apply(const struct limits_plan *plan, const struct local_config *conf
 void limits_describe_gaps(const struct limits_plan *plan, struct strv *ret)
 {
 	if (plan->memory == LIMIT_RLIMIT)
-		strv_add(ret, "memoryMb limits each process, not the sandbox as a whole: this machine gives us no control group for memory.");
+		strv_add(ret, "memoryMb limits each process, not the sandbox as a whole: this machine gives us no control group "
+			      "for memory.");
 	if (plan->processes == LIMIT_UNENFORCED)
-		strv_add(ret, "maxProcesses is not enforced: this machine gives us no control group for processes, and the resource limit "
+		strv_add(ret, "maxProcesses is not enforced: this machine gives us no control group for processes, and the "
+			      "resource limit "
 			      "does not bind root. Run the worker as an ordinary user, or where cgroup v2 is delegated to it.");
 	if (plan->cpus == LIMIT_UNENFORCED)
 		strv_add(ret, "cpus is not enforced: this machine gives us no control group for processors.");

@@ -5,7 +5,7 @@
  * namespaces of its own that starts the commands. The directory outlives the init, the worker and the machine's reboot; the
  * processes end with the init, and the init with the worker.
  *
- *	config.c   what the user may set: read, checked, normalised
+ *	config.c, config_json.c  what the user may set: read, checked, normalised
  *	state.c    where leases lie on the disk, whose they are, and sweeping what dead workers left
  *	record.c   one lease's directory: made, locked, read, saved, removed
  *	etc.c      the few files of /etc that a sandbox sees
@@ -14,7 +14,8 @@
  *	mount_points.c  places for them in what commands may write to
  *	cgroup.c   control groups, where the machine gives us any
  *	limits.c   which limit is enforced by what
- *	session.c  live leases: their inits, who uses them, their end
+ *	start.c    from a lease to a running sandbox
+ *	session.c  live leases: who uses them, their end
  *	lease.c    acquire, resume, release, destroy, realize
  *	execute.c  one command
  *	probe.c    what works on this machine and what is missing
@@ -77,6 +78,8 @@ void local_config_deinit(struct local_config *c);
 json_t *local_config_normalized(const struct local_config *c);
 /* The keys that decide what the sandbox looks like: what a lease remembers. New reference; reads back by local_config_read. */
 json_t *local_config_shape(const struct local_config *c);
+/* The user has shared a path of the host as, or above, this path of the sandbox. */
+bool local_config_shares(const struct local_config *c, const char *path);
 /* path is dir or lies in it. Both normalised. */
 bool local_path_is_in(const char *path, const char *dir);
 /* [A-Za-z_][A-Za-z0-9_]* */
@@ -113,15 +116,15 @@ void local_state_sweep(const char *state_dir, const struct cgroup_site *site);
 /* One lease on the disk. dir_fd holds the lock that says that a living worker uses it. */
 struct lease_record {
 	char id[LEASE_ID_LEN + 1];
-	char *state_dir; /* owned */
-	char *dir;       /* owned */
-	int dir_fd;      /* -1: not open */
+	char *state_dir;   /* owned */
+	char *dir;         /* owned */
+	int dir_fd;        /* -1: not open */
 	char *company;     /* owned or NULL */
 	char *environment; /* owned or NULL */
 	json_t *shape;     /* owned: local_config_shape() of when it was made */
 	bool reusable;
-	bool archived; /* stopped for inspection: nobody will resume it */
-	bool broken;   /* there is a directory, but what it should know of itself cannot be read */
+	bool archived;      /* stopped for inspection: nobody will resume it */
+	bool broken;        /* there is a directory, but what it should know of itself cannot be read */
 	int64_t expires_ms; /* Unix; -1: never */
 };
 
@@ -170,8 +173,8 @@ void etc_view_deinit(struct etc_view *view);
 
 struct sandbox_spec {
 	const struct local_config *config;
-	const char *bwrap;       /* its path */
-	const char *lease_dir;   /* on the host: home, tmp, workspace */
+	const char *bwrap;     /* its path */
+	const char *lease_dir; /* on the host: home, tmp, workspace */
 	const char *hostname;
 	const struct etc_view *etc;
 	const char *system_root; /* "" but in tests */
@@ -243,6 +246,18 @@ int limits_apply(const struct limits_plan *plan, const struct local_config *conf
 /* Sentences for what is asked but cannot be had here. */
 void limits_describe_gaps(const struct limits_plan *plan, struct strv *ret);
 
+/* --- start.c --- */
+
+struct local_state;
+struct local_lease;
+
+#define SANDBOX_START_MS 20000 /* a sandbox that is not there by then never will be */
+
+/* Starts the lease's sandbox (waits); it has none, and nobody else starts one. Nothing is left on failure. */
+int local_sandbox_start(struct local_state *state, struct local_lease *lease, struct err *err);
+/* Ends all its processes (waits). Harmless if there are none. */
+void local_sandbox_stop(struct local_lease *lease);
+
 /* --- session.c --- */
 
 struct local_state {
@@ -251,7 +266,7 @@ struct local_state {
 	bool site_found;
 	struct strv state_dirs; /* seen by this worker */
 	/* keeper.c */
-	struct fiber *keeper, *sweeper;     /* NULL: not running */
+	struct fiber *keeper, *sweeper; /* NULL: not running */
 	struct event keeper_wake, fiber_ended;
 	int64_t swept_ms; /* on the loop's clock */
 	bool stopping;
@@ -276,14 +291,14 @@ struct local_lease {
 const struct cgroup_site *local_cgroup_site(struct local_state *state);
 
 /* Makes a new lease, pinned and without a sandbox yet. expires_ms -1: never. */
-int local_lease_create(struct local_state *state, const struct request_base *base, const struct local_config *config, int64_t expires_ms,
-		       struct local_lease **ret, struct err *err);
+int local_lease_create(struct local_state *state, const struct request_base *base, const struct local_config *config,
+		       int64_t expires_ms, struct local_lease **ret, struct err *err);
 /*
  * Finds the lease in memory or on the disk and pins it. ERR_NOT_FOUND: proven not to be there for this company, or expired. Text:
  * "Local sandbox lease <id> no longer exists."
  */
-int local_lease_pin(struct local_state *state, const struct request_base *base, const char *provider_lease_id, struct local_lease **ret,
-		    struct err *err);
+int local_lease_pin(struct local_state *state, const struct request_base *base, const char *provider_lease_id,
+		    struct local_lease **ret, struct err *err);
 void local_lease_unpin(struct local_lease *lease);
 /* Sees to it that the sandbox runs (waits). *ret_was_running may be NULL. */
 int local_lease_start(struct local_state *state, struct local_lease *lease, bool *ret_was_running, struct err *err);

@@ -23,8 +23,10 @@ struct writable {
 static int refuse(const char *target, const char *component, int number, struct err *err)
 {
 	if (number == ELOOP || number == ENOTDIR)
-		return err_set(err, ERR_CONFLICT, "%s cannot be shown in the sandbox: \"%s\" in it is a link or a file that a command has left there.",
-			       target, component);
+		return err_set(
+			err, ERR_CONFLICT,
+			"%s cannot be shown in the sandbox: \"%s\" in it is a link or a file that a command has left there.",
+			target, component);
 	return err_set_errno(err, number, "make %s in the sandbox", target);
 }
 
@@ -88,7 +90,8 @@ static int make_bind_target(struct writable *places, size_t count, const struct 
 	if (make_target(places, count, bind->target, S_ISDIR(st.st_mode), err) < 0)
 		return -1;
 	/* In what is read-only, commands cannot have left anything; and we would not write to it. */
-	places[count] = (struct writable){.host = bind->writable && S_ISDIR(st.st_mode) ? bind->source : NULL, .target = bind->target};
+	places[count] = (struct writable){.host = bind->writable && S_ISDIR(st.st_mode) ? bind->source : NULL,
+					  .target = bind->target};
 	return 0;
 }
 

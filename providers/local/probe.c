@@ -5,7 +5,6 @@
 
 #define UNDO_MS 10000
 
-
 static void tell(json_t *diagnostics, const char *severity, const char *code, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
@@ -46,11 +45,13 @@ static void tell_surroundings(json_t *diagnostics, const struct local_config *co
 	     config->host_network ? "Commands use this machine's network." : "Commands have no network but their own loopback.");
 	if (geteuid() == 0)
 		tell(diagnostics, "warning", "root",
-		     "The worker runs as root. Commands have no privileges, but to the kernel they are still the same user; run the "
+		     "The worker runs as root. Commands have no privileges, but to the kernel they are still the same user; run "
+		     "the "
 		     "worker as an ordinary user for a stronger wall.");
 }
 
-static int try_sandbox(struct op *op, const struct probe_params *p, const struct local_config *config, char **ret_name, struct err *err)
+static int try_sandbox(struct op *op, const struct probe_params *p, const struct local_config *config, char **ret_name,
+		       struct err *err)
 {
 	struct local_state *state = op_state(op);
 	cleanup_err struct err end_err = ERR_INIT;

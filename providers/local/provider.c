@@ -2,6 +2,7 @@
 #include "local.h"
 
 #include "base/mem.h"
+#include "fs.h"
 #include "log.h"
 
 /* Of the worker's time for stopping: what is not removed by then goes at the next start. */
@@ -45,6 +46,7 @@ static void stop(void *arg)
 	}
 	(void)fiber_group_join(&group, NULL);
 	scope_leave(&scope);
+	fs_end_background(); /* the next worker's sweep goes on with what is in the trash */
 }
 
 static void destroy(void *arg)

@@ -76,9 +76,9 @@ static json_t *text_or_null(const char *text)
 
 int lease_record_save(const struct lease_record *r, struct err *err)
 {
-	cleanup_json json_t *object =
-		json_pack("{s:i, s:o, s:o, s:O, s:b, s:b}", "version", FORMAT_VERSION, "company", text_or_null(r->company), "environment",
-			  text_or_null(r->environment), "shape", r->shape, "reusable", r->reusable, "archived", r->archived);
+	cleanup_json json_t *object = json_pack("{s:i, s:o, s:o, s:O, s:b, s:b}", "version", FORMAT_VERSION, "company",
+						text_or_null(r->company), "environment", text_or_null(r->environment), "shape",
+						r->shape, "reusable", r->reusable, "archived", r->archived);
 	char time[ISO_TIME_BYTES];
 
 	if (r->expires_ms >= 0)
@@ -104,7 +104,8 @@ static int load(struct lease_record *r)
 	if (fs_read_file(r->dir_fd, FILE_NAME, &text, NULL) < 0)
 		return -1;
 	object = json_loadb(text.data ? text.data : "", text.len, 0, NULL);
-	if (json_integer_value(json_object_get(object, "version")) != FORMAT_VERSION || !json_is_object(json_object_get(object, "shape")))
+	if (json_integer_value(json_object_get(object, "version")) != FORMAT_VERSION ||
+	    !json_is_object(json_object_get(object, "shape")))
 		return -1;
 	const char *expires = json_string_value(json_object_get(object, "expiresAt"));
 	r->company = dup_text(object, "company");
@@ -143,7 +144,8 @@ int lease_record_create(const char *state_dir, struct lease_record *r, struct er
 	if (mkdir(r->dir, 0700) < 0)
 		return err_set_errno(err, errno, "make directory %s", r->dir);
 	r->dir_fd = open(r->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (r->dir_fd >= 0 && flock(r->dir_fd, LOCK_EX | LOCK_NB) == 0 && make_parts(r, err) == 0 && lease_record_save(r, err) == 0)
+	if (r->dir_fd >= 0 && flock(r->dir_fd, LOCK_EX | LOCK_NB) == 0 && make_parts(r, err) == 0 &&
+	    lease_record_save(r, err) == 0)
 		return 0;
 	err_set_errno(err, errno, "lock %s", r->dir);
 	(void)fs_remove_tree_now(r->dir, NULL);

@@ -71,7 +71,8 @@ static void add_host_system(const struct sandbox_spec *spec, struct strv *ret)
 	for (size_t i = 0; host_dirs[i]; i++)
 		add_root_entry(spec->system_root, host_dirs[i], ret);
 	add_all(ret, &spec->etc->arguments);
-	strv_add_all(ret, "--dir", "/run", "--dir", "/var", "--symlink", "../run", "/var/run", "--symlink", "../tmp", "/var/tmp", NULL);
+	strv_add_all(ret, "--dir", "/run", "--dir", "/var", "--symlink", "../run", "/var/run", "--symlink", "../tmp", "/var/tmp",
+		     NULL);
 }
 
 static bool is_dir(const char *root, const char *name)
@@ -139,19 +140,9 @@ static void add_kernel_dirs(const struct sandbox_spec *spec, struct strv *ret)
 	strv_add_all(ret, "--dev", "/dev", NULL);
 }
 
-/* The user has shared a directory of the host as, or above, the working directory. */
-static bool is_shared(const struct local_config *c, const char *path)
-{
-	for (size_t i = 0; i < c->bind_count; i++) {
-		if (local_path_is_in(path, c->binds[i].target))
-			return true;
-	}
-	return false;
-}
-
 bool sandbox_workdir_is_private(const struct local_config *c)
 {
-	return strcmp(c->workdir, SANDBOX_HOME) != 0 && strcmp(c->workdir, "/tmp") != 0 && !is_shared(c, c->workdir);
+	return strcmp(c->workdir, SANDBOX_HOME) != 0 && strcmp(c->workdir, "/tmp") != 0 && !local_config_shares(c, c->workdir);
 }
 
 static void add_lease_dirs(const struct sandbox_spec *spec, struct strv *ret)
@@ -175,7 +166,8 @@ static int add_binds(const struct local_config *c, struct strv *ret, struct err 
 		struct stat st;
 
 		if (stat(bind->source, &st) < 0)
-			return err_set(err, ERR_INVALID, "binds[%zu].source %s cannot be used: %s.", i, bind->source, strerror(errno));
+			return err_set(err, ERR_INVALID, "binds[%zu].source %s cannot be used: %s.", i, bind->source,
+				       strerror(errno));
 		strv_add_all(ret, bind->writable ? "--bind" : "--ro-bind", bind->source, bind->target, NULL);
 	}
 	return 0;
@@ -183,7 +175,8 @@ static int add_binds(const struct local_config *c, struct strv *ret, struct err 
 
 static void add_namespaces(const struct sandbox_spec *spec, struct strv *ret)
 {
-	strv_add_all(ret, spec->bwrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", NULL);
+	strv_add_all(ret, spec->bwrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
+		     "--unshare-cgroup-try", NULL);
 	if (!spec->config->host_network)
 		strv_add(ret, "--unshare-net");
 	strv_addf(ret, "--uid");

@@ -44,9 +44,11 @@ static int check_owner(const char *path, struct err *err)
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_set_errno(err, errno, "state directory %s", path);
 	if (st.st_uid != geteuid())
-		return err_set(err, ERR_CONFLICT, "State directory %s belongs to another user. Set stateDir to one of your own.", path);
+		return err_set(err, ERR_CONFLICT, "State directory %s belongs to another user. Set stateDir to one of your own.",
+			       path);
 	if (st.st_mode & 022)
-		return err_set(err, ERR_CONFLICT, "State directory %s can be written by other users. Run `chmod 700 %s`.", path, path);
+		return err_set(err, ERR_CONFLICT, "State directory %s can be written by other users. Run `chmod 700 %s`.", path,
+			       path);
 	return 0;
 }
 

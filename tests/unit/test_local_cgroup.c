@@ -54,7 +54,8 @@ static void remove_tree(char *root)
 	free(root);
 }
 
-#define V2_MOUNT "24 30 0:22 / /proc rw - proc proc rw\n31 30 0:28 / /cg\\040x rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
+#define V2_MOUNT                                                                                                                 \
+	"24 30 0:22 / /proc rw - proc proc rw\n31 30 0:28 / /cg\\040x rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
 
 static void check_site(const struct cgroup_site *site, int controller, const char *root, const char *want)
 {
@@ -164,7 +165,8 @@ TEST(v1_controllers_are_found_one_by_one)
 /* The kernel makes the files of a new group; here the test does, so the group's directories exist already. */
 static void put_lease_group(const char *root, const char *base)
 {
-	static const char *const files[] = {"memory.max", "memory.swap.max", "pids.max", "cpu.max", "run/cgroup.procs", "cgroup.kill"};
+	static const char *const files[] = {"memory.max", "memory.swap.max",  "pids.max",
+					    "cpu.max",    "run/cgroup.procs", "cgroup.kill"};
 
 	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
 		cleanup_free char *path = xasprintf("%s/paperclip-sandbox-id/%s", base, files[i]);

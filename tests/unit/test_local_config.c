@@ -41,9 +41,10 @@ TEST(an_empty_config_takes_the_defaults)
 
 TEST(blank_and_null_values_are_defaults)
 {
-	CHECK_JUDGED("{\"rootfs\":\" \",\"workdir\":null,\"network\":\"\",\"binds\":null,\"env\":null,\"memoryMb\":\"\",\"cpus\":null,"
-		     "\"timeoutMs\":\" \",\"stateDir\":\"\\t\"}",
-		     DEFAULTS_HEAD DEFAULTS_TAIL);
+	CHECK_JUDGED(
+		"{\"rootfs\":\" \",\"workdir\":null,\"network\":\"\",\"binds\":null,\"env\":null,\"memoryMb\":\"\",\"cpus\":null,"
+		"\"timeoutMs\":\" \",\"stateDir\":\"\\t\"}",
+		DEFAULTS_HEAD DEFAULTS_TAIL);
 }
 
 TEST(unknown_keys_of_the_host_are_ignored)
@@ -54,14 +55,15 @@ TEST(unknown_keys_of_the_host_are_ignored)
 
 TEST(every_key_is_normalised_in_the_documented_order)
 {
-	CHECK_JUDGED("{\"loginShell\":true,\"stateDir\":\" /a//b/ \",\"reuseLease\":true,\"timeoutMs\":\"450000.9\",\"cpuSeconds\":60,"
-		     "\"cpus\":\"1.5\",\"maxProcesses\":64.7,\"memoryMb\":\" 512 \",\"env\":{\"A\":\"\",\"_b9\":\" x \"},"
-		     "\"binds\":[{\"source\":\"/x/./y\",\"target\":\" /z \",\"writable\":true}],\"network\":\" none \","
-		     "\"workdir\":\"/home/agent/a\",\"rootfs\":\"/srv/root fs/\"}",
-		     "{\"rootfs\":\"/srv/root fs\",\"workdir\":\"/home/agent/a\",\"network\":\"none\","
-		     "\"binds\":[{\"source\":\"/x/y\",\"target\":\"/z\",\"writable\":true}],\"env\":{\"A\":\"\",\"_b9\":\" x \"},"
-		     "\"memoryMb\":512,\"maxProcesses\":64,\"cpuSeconds\":60,\"cpus\":1.5,\"timeoutMs\":450000,\"reuseLease\":true,"
-		     "\"stateDir\":\"/a/b\",\"loginShell\":true}");
+	CHECK_JUDGED(
+		"{\"loginShell\":true,\"stateDir\":\" /a//b/ \",\"reuseLease\":true,\"timeoutMs\":\"450000.9\",\"cpuSeconds\":60,"
+		"\"cpus\":\"1.5\",\"maxProcesses\":64.7,\"memoryMb\":\" 512 \",\"env\":{\"A\":\"\",\"_b9\":\" x \"},"
+		"\"binds\":[{\"source\":\"/x/./y\",\"target\":\" /z \",\"writable\":true}],\"network\":\" none \","
+		"\"workdir\":\"/home/agent/a\",\"rootfs\":\"/srv/root fs/\"}",
+		"{\"rootfs\":\"/srv/root fs\",\"workdir\":\"/home/agent/a\",\"network\":\"none\","
+		"\"binds\":[{\"source\":\"/x/y\",\"target\":\"/z\",\"writable\":true}],\"env\":{\"A\":\"\",\"_b9\":\" x \"},"
+		"\"memoryMb\":512,\"maxProcesses\":64,\"cpuSeconds\":60,\"cpus\":1.5,\"timeoutMs\":450000,\"reuseLease\":true,"
+		"\"stateDir\":\"/a/b\",\"loginShell\":true}");
 }
 
 TEST(normalising_a_normalised_config_changes_nothing)
@@ -79,22 +81,27 @@ TEST(flags_are_true_for_true_alone)
 
 TEST(binds_may_be_strings)
 {
-	CHECK_JUDGED("{\"binds\":[\"/a\",\"/b:/c\",\"/d:ro\",\"/e:/f:rw\",\"/g:rw\",\" /h \"]}",
-		     "{\"workdir\":\"/workspace\",\"network\":\"host\",\"binds\":[{\"source\":\"/a\",\"target\":\"/a\",\"writable\":false},"
-		     "{\"source\":\"/b\",\"target\":\"/c\",\"writable\":false},{\"source\":\"/d\",\"target\":\"/d\",\"writable\":false},"
-		     "{\"source\":\"/e\",\"target\":\"/f\",\"writable\":true},{\"source\":\"/g\",\"target\":\"/g\",\"writable\":true},"
-		     "{\"source\":\"/h\",\"target\":\"/h\",\"writable\":false}],\"env\":{}" DEFAULTS_TAIL);
+	CHECK_JUDGED(
+		"{\"binds\":[\"/a\",\"/b:/c\",\"/d:ro\",\"/e:/f:rw\",\"/g:rw\",\" /h \"]}",
+		"{\"workdir\":\"/workspace\",\"network\":\"host\",\"binds\":[{\"source\":\"/a\",\"target\":\"/"
+		"a\",\"writable\":false},"
+		"{\"source\":\"/b\",\"target\":\"/c\",\"writable\":false},{\"source\":\"/d\",\"target\":\"/"
+		"d\",\"writable\":false},"
+		"{\"source\":\"/e\",\"target\":\"/f\",\"writable\":true},{\"source\":\"/g\",\"target\":\"/g\",\"writable\":true},"
+		"{\"source\":\"/h\",\"target\":\"/h\",\"writable\":false}],\"env\":{}" DEFAULTS_TAIL);
 }
 
 TEST(all_errors_are_told_in_the_documented_order)
 {
-	CHECK_JUDGED("{\"loginShell\":0,\"stateDir\":\"x\",\"timeoutMs\":0,\"cpus\":0,\"cpuSeconds\":-1,\"maxProcesses\":1,\"memoryMb\":\"big\","
-		     "\"env\":{\"BAD-KEY\":\"1\",\"A\":2},\"binds\":[7],\"network\":\"bridge\",\"workdir\":\"a\",\"rootfs\":[]}",
-		     "rootfs must be a string. | workdir must be an absolute path. | network must be \"host\" or \"none\". | "
-		     "binds[0] must be an object with a source, or a string. | Invalid sandbox environment variable key: BAD-KEY | "
-		     "env.A must be a string. | memoryMb must be a number. | maxProcesses must be between 8 and 4194304. | "
-		     "cpuSeconds must be between 1 and 31536000. | cpus must be between 0.01 and 1024. | "
-		     "timeoutMs must be between 1 and 86400000. | stateDir must be an absolute path.");
+	CHECK_JUDGED(
+		"{\"loginShell\":0,\"stateDir\":\"x\",\"timeoutMs\":0,\"cpus\":0,\"cpuSeconds\":-1,\"maxProcesses\":1,"
+		"\"memoryMb\":\"big\","
+		"\"env\":{\"BAD-KEY\":\"1\",\"A\":2},\"binds\":[7],\"network\":\"bridge\",\"workdir\":\"a\",\"rootfs\":[]}",
+		"rootfs must be a string. | workdir must be an absolute path. | network must be \"host\" or \"none\". | "
+		"binds[0] must be an object with a source, or a string. | Invalid sandbox environment variable key: BAD-KEY | "
+		"env.A must be a string. | memoryMb must be a number. | maxProcesses must be between 8 and 4194304. | "
+		"cpuSeconds must be between 1 and 31536000. | cpus must be between 0.01 and 1024. | "
+		"timeoutMs must be between 1 and 86400000. | stateDir must be an absolute path.");
 }
 
 TEST(the_timeout_has_the_hosts_bounds)
@@ -120,7 +127,8 @@ TEST(paths_must_be_absolute_and_go_nowhere_else)
 	CHECK_JUDGED("{\"stateDir\":\"~/x\"}", "stateDir must be an absolute path.");
 	CHECK_JUDGED("{\"stateDir\":\"/a\\u0000b\"}", "stateDir must not contain a null character.");
 	CHECK_JUDGED("{\"workdir\":\"/..\"}", "workdir must not contain \"..\".");
-	CHECK_JUDGED("{\"workdir\":\"/a..b/.c\"}", "{\"workdir\":\"/a..b/.c\",\"network\":\"host\",\"binds\":[],\"env\":{}" DEFAULTS_TAIL);
+	CHECK_JUDGED("{\"workdir\":\"/a..b/.c\"}",
+		     "{\"workdir\":\"/a..b/.c\",\"network\":\"host\",\"binds\":[],\"env\":{}" DEFAULTS_TAIL);
 }
 
 TEST(commands_do_not_work_in_system_directories)
@@ -132,9 +140,11 @@ TEST(commands_do_not_work_in_system_directories)
 	CHECK_JUDGED("{\"workdir\":\"/etc\"}", error);
 	CHECK_JUDGED("{\"workdir\":\"/proc/1\"}", error);
 	CHECK_JUDGED("{\"workdir\":\"/home\"}", error);
-	CHECK_JUDGED("{\"workdir\":\"/usrlocal\"}", "{\"workdir\":\"/usrlocal\",\"network\":\"host\",\"binds\":[],\"env\":{}" DEFAULTS_TAIL);
+	CHECK_JUDGED("{\"workdir\":\"/usrlocal\"}",
+		     "{\"workdir\":\"/usrlocal\",\"network\":\"host\",\"binds\":[],\"env\":{}" DEFAULTS_TAIL);
 	CHECK_JUDGED("{\"workdir\":\"/usr/src/x\",\"binds\":[\"/y:/usr/src:rw\"]}",
-		     "{\"workdir\":\"/usr/src/x\",\"network\":\"host\",\"binds\":[{\"source\":\"/y\",\"target\":\"/usr/src\",\"writable\":true}],"
+		     "{\"workdir\":\"/usr/src/x\",\"network\":\"host\",\"binds\":[{\"source\":\"/y\",\"target\":\"/usr/"
+		     "src\",\"writable\":true}],"
 		     "\"env\":{}" DEFAULTS_TAIL);
 }
 
@@ -146,7 +156,8 @@ TEST(wrong_binds_are_named_by_their_place)
 	CHECK_JUDGED("{\"binds\":[\":/b\"]}", "binds[0].source is required.");
 	CHECK_JUDGED("{\"binds\":[\"a:/b\"]}", "binds[0].source must be an absolute path.");
 	CHECK_JUDGED("{\"binds\":[\"/a:b\"]}", "binds[0].target must be an absolute path.");
-	CHECK_JUDGED("{\"binds\":[\"/a\",{\"source\":\"/a\",\"target\":\"/x/../y\"}]}", "binds[1].target must not contain \"..\".");
+	CHECK_JUDGED("{\"binds\":[\"/a\",{\"source\":\"/a\",\"target\":\"/x/../y\"}]}",
+		     "binds[1].target must not contain \"..\".");
 	CHECK_JUDGED("{\"binds\":[{\"source\":3,\"target\":\"/x\"}]}", "binds[0].source must be a string.");
 	CHECK_JUDGED("{\"binds\":[\"/a:/\"]}", "binds[0].target must not be / or lie in /proc, /dev or /sys.");
 	CHECK_JUDGED("{\"binds\":[\"/:/host\"]}", "binds[0].source must not be /.");
@@ -187,8 +198,9 @@ TEST(a_wrong_network_is_none_where_errors_are_not_asked)
 
 TEST(a_shape_reads_back_as_itself_and_holds_no_environment)
 {
-	cleanup_json json_t *config =
-		json_loads("{\"env\":{\"TOKEN\":\"secret\"},\"network\":\"none\",\"memoryMb\":64,\"binds\":[\"/a:/b:rw\"],\"workdir\":\"/w\"}", 0, NULL);
+	cleanup_json json_t *config = json_loads("{\"env\":{\"TOKEN\":\"secret\"},\"network\":\"none\",\"memoryMb\":64,\"binds\":"
+						 "[\"/a:/b:rw\"],\"workdir\":\"/w\"}",
+						 0, NULL);
 	cleanup_config struct local_config first = {0};
 	cleanup_config struct local_config second = {0};
 	cleanup_strv struct strv errors = {0};
@@ -205,7 +217,8 @@ TEST(a_shape_reads_back_as_itself_and_holds_no_environment)
 TEST(the_declaration_is_what_the_manifest_allows_and_knows_all_keys)
 {
 	extern const char local_driver_json[];
-	static const char *const allowed[] = {"driverKey", "kind", "displayName", "description", "configSchema", "supportsReusableLeases",
+	static const char *const allowed[] = {"driverKey",          "kind",         "displayName",
+					      "description",        "configSchema", "supportsReusableLeases",
 					      "sandboxCapabilities"};
 	cleanup_json json_t *driver = json_loads(local_driver_json, 0, NULL);
 	cleanup_config struct local_config parsed = {0};
@@ -213,7 +226,7 @@ TEST(the_declaration_is_what_the_manifest_allows_and_knows_all_keys)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach (driver, key, value) {
+	json_object_foreach(driver, key, value) {
 		bool known = false;
 		for (size_t i = 0; i < sizeof allowed / sizeof allowed[0]; i++)
 			known = known || strcmp(key, allowed[i]) == 0;
@@ -223,12 +236,13 @@ TEST(the_declaration_is_what_the_manifest_allows_and_knows_all_keys)
 	CHECK(json_string_length(json_object_get(driver, "displayName")) <= 100);
 	CHECK(json_string_length(json_object_get(driver, "description")) <= 500);
 	json_t *properties = json_object_get(json_object_get(driver, "configSchema"), "properties");
-	cleanup_json json_t *full = json_loads("{\"rootfs\":\"/r\",\"memoryMb\":64,\"maxProcesses\":64,\"cpuSeconds\":1,\"cpus\":1,\"stateDir\":\"/s\"}",
-					       0, NULL);
+	cleanup_json json_t *full = json_loads(
+		"{\"rootfs\":\"/r\",\"memoryMb\":64,\"maxProcesses\":64,\"cpuSeconds\":1,\"cpus\":1,\"stateDir\":\"/s\"}", 0,
+		NULL);
 	local_config_read(full, &parsed, &errors);
 	cleanup_json json_t *normalized = local_config_normalized(&parsed);
 	CHECK_INT(json_object_size(normalized), json_object_size(properties));
-	json_object_foreach (properties, key, value) {
+	json_object_foreach(properties, key, value) {
 		if (!json_object_get(normalized, key))
 			tap_fail(__FILE__, __LINE__, "the schema's %s is not read", key);
 		CHECK(json_is_string(json_object_get(value, "title")) && json_is_string(json_object_get(value, "description")));
@@ -247,7 +261,7 @@ TEST(the_declared_defaults_are_the_real_ones)
 
 	local_config_read(nothing, &parsed, &errors);
 	cleanup_json json_t *normalized = local_config_normalized(&parsed);
-	json_object_foreach (json_object_get(json_object_get(driver, "configSchema"), "properties"), key, value) {
+	json_object_foreach(json_object_get(json_object_get(driver, "configSchema"), "properties"), key, value) {
 		json_t *declared = json_object_get(value, "default");
 		if (declared && !json_equal(declared, json_object_get(normalized, key)))
 			tap_fail(__FILE__, __LINE__, "the default of %s is another one", key);
@@ -256,10 +270,17 @@ TEST(the_declared_defaults_are_the_real_ones)
 
 TEST(lease_ids_from_outside_are_taken_only_if_they_are_ours)
 {
-	static const char *const bad[] = {"", "local://", "local://../../etc", "local:///etc/passwd", "sandbox://0123456789abcdef0123456789abcdef",
-					  "local://0123456789abcdef0123456789abcde", "local://0123456789abcdef0123456789abcdeff",
-					  "local://0123456789ABCDEF0123456789abcdef", "local://0123456789abcdef0123456789abcde/",
-					  "0123456789abcdef0123456789abcdef", "LOCAL://0123456789abcdef0123456789abcdef"};
+	static const char *const bad[] = {"",
+					  "local://",
+					  "local://../../etc",
+					  "local:///etc/passwd",
+					  "sandbox://0123456789abcdef0123456789abcdef",
+					  "local://0123456789abcdef0123456789abcde",
+					  "local://0123456789abcdef0123456789abcdeff",
+					  "local://0123456789ABCDEF0123456789abcdef",
+					  "local://0123456789abcdef0123456789abcde/",
+					  "0123456789abcdef0123456789abcdef",
+					  "LOCAL://0123456789abcdef0123456789abcdef"};
 
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		CHECK(!lease_id_parse(bad[i]));

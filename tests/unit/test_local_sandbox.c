@@ -86,8 +86,14 @@ static char *arguments(const struct machine *m, const char *json, bool as_root, 
 	strv_add(&etc.arguments, "<etc>");
 	local_config_read(object, &config, &errors);
 	CHECK_INT(errors.count, 0);
-	struct sandbox_spec spec = {.config = &config, .bwrap = "bwrap", .lease_dir = m->lease, .hostname = "box", .etc = &etc,
-				    .system_root = m->root, .as_root = as_root, .info_fd = info_fd};
+	struct sandbox_spec spec = {.config = &config,
+				    .bwrap = "bwrap",
+				    .lease_dir = m->lease,
+				    .hostname = "box",
+				    .etc = &etc,
+				    .system_root = m->root,
+				    .as_root = as_root,
+				    .info_fd = info_fd};
 	if (sandbox_arguments(&spec, &list, &err) < 0)
 		return xstrdup(err_text(&err));
 	append_listed(&text, m, &list);
@@ -201,11 +207,12 @@ TEST(a_rootfs_is_shown_entry_by_entry_with_our_own_directories_left_out)
 	cleanup_free char *json = xasprintf("{\"rootfs\":\"%s/r\"}", m.root);
 	cleanup_free char *got = arguments(&m, json, false, -1);
 	size_t start = position(got, "--symlink");
-	CHECK_STR(got + start, "--symlink\nusr/bin\n/bin\n--ro-bind\n@/r/etc\n/etc\n--ro-bind\n@/r/opt\n/opt\n--ro-bind\n@/r/usr\n/usr\n"
-			       "--ro-bind\n@/r/var\n/var\n<etc>\n--dir\n/run\n"
-			       "--bind\n@/lease/tmp\n/var/tmp\n--proc\n/proc\n--ro-bind\n/proc/sys\n/proc/sys\n--dev\n/dev\n"
-			       "--bind\n@/lease/home\n/home/agent\n--bind\n@/lease/tmp\n/tmp\n--bind\n@/lease/workspace\n/workspace\n"
-			       "--remount-ro\n/\n--chdir\n/\n--\n");
+	CHECK_STR(got + start,
+		  "--symlink\nusr/bin\n/bin\n--ro-bind\n@/r/etc\n/etc\n--ro-bind\n@/r/opt\n/opt\n--ro-bind\n@/r/usr\n/usr\n"
+		  "--ro-bind\n@/r/var\n/var\n<etc>\n--dir\n/run\n"
+		  "--bind\n@/lease/tmp\n/var/tmp\n--proc\n/proc\n--ro-bind\n/proc/sys\n/proc/sys\n--dev\n/dev\n"
+		  "--bind\n@/lease/home\n/home/agent\n--bind\n@/lease/tmp\n/tmp\n--bind\n@/lease/workspace\n/workspace\n"
+		  "--remount-ro\n/\n--chdir\n/\n--\n");
 }
 
 TEST(a_rootfs_that_is_none_is_refused)
@@ -262,9 +269,10 @@ TEST(places_for_mounts_are_made_where_commands_may_write)
 	machine_init(&m);
 	make_dir(m.root, "/s");
 	make_file(m.root, "/f", "");
-	cleanup_free char *json = xasprintf("{\"workdir\":\"/home/agent/a/b\",\"binds\":[\"%s/s:/tmp/x/y:rw\",\"%s/f:/home/agent/a/b/c\","
-					    "\"%s/f:/tmp/x/y/in s\",\"%s/s:/opt/z\"]}",
-					    m.root, m.root, m.root, m.root);
+	cleanup_free char *json = xasprintf(
+		"{\"workdir\":\"/home/agent/a/b\",\"binds\":[\"%s/s:/tmp/x/y:rw\",\"%s/f:/home/agent/a/b/c\","
+		"\"%s/f:/tmp/x/y/in s\",\"%s/s:/opt/z\"]}",
+		m.root, m.root, m.root, m.root);
 	for (int i = 0; i < 2; i++) { /* the second time they are there */
 		cleanup_free char *got = make_points(&m, json);
 		CHECK_STR(got, "ok");
@@ -286,8 +294,11 @@ TEST(links_in_the_place_of_mount_points_are_refused)
 	make_link(m.root, "/lease/home/a", outside);
 	cleanup_free char *through = make_points(&m, "{\"workdir\":\"/home/agent/a/b\"}");
 	cleanup_free char *at = make_points(&m, "{\"workdir\":\"/home/agent/a\"}");
-	CHECK_STR(through, "/home/agent/a/b cannot be shown in the sandbox: \"a\" in it is a link or a file that a command has left there.");
-	CHECK_STR(at, "/home/agent/a cannot be shown in the sandbox: \"a\" in it is a link or a file that a command has left there.");
+	CHECK_STR(
+		through,
+		"/home/agent/a/b cannot be shown in the sandbox: \"a\" in it is a link or a file that a command has left there.");
+	CHECK_STR(at,
+		  "/home/agent/a cannot be shown in the sandbox: \"a\" in it is a link or a file that a command has left there.");
 	CHECK(!machine_has(&m, "/outside/b", S_IFDIR));
 }
 
@@ -317,7 +328,8 @@ static char *etc_view(const struct machine *m, const char *rootfs)
 	CHECK(local_etc_view(m->root, rootfs, "box", &view, &err) == 0);
 	CHECK_STR(err_text(&err), "no error");
 	for (size_t i = 0; i < view.arguments.count; i++) {
-		bool is_fd = i > 0 && (str_eq(view.arguments.items[i - 1], "--file") || str_eq(view.arguments.items[i - 1], "--ro-bind-data"));
+		bool is_fd = i > 0 && (str_eq(view.arguments.items[i - 1], "--file") ||
+				       str_eq(view.arguments.items[i - 1], "--ro-bind-data"));
 		ssize_t n = is_fd ? read((int)strtol(view.arguments.items[i], NULL, 10), content, sizeof content - 1) : 0;
 		CHECK(n >= 0);
 		content[n > 0 ? n : 0] = '\0';
@@ -341,7 +353,8 @@ TEST(etc_holds_what_programs_need_and_no_secrets)
 	make_file(m.root, "/etc/ssl/openssl.cnf", "x=y\n");
 	cleanup_free char *got = etc_view(&m, NULL);
 	CHECK_STR(got, "--perms\n0644\n--file\nroot:x:0:0:root:/root:/usr/sbin/nologin\n"
-		       "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\nagent:x:1000:1000::/home/agent:/bin/sh\n\n/etc/passwd\n"
+		       "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\nagent:x:1000:1000::/home/agent:/bin/sh\n\n/"
+		       "etc/passwd\n"
 		       "--perms\n0644\n--file\nroot:x:0:\nnogroup:x:65534:\nagent:x:1000:\n\n/etc/group\n"
 		       "--perms\n0644\n--file\n127.0.0.1 localhost\n10.0.0.1 db\n127.0.0.1 box\n\n/etc/hosts\n"
 		       "--perms\n0644\n--file\nhosts: files dns\n\n/etc/nsswitch.conf\n"
@@ -362,7 +375,8 @@ TEST(links_into_the_system_stay_links_and_others_are_followed)
 	cleanup_free char *got = etc_view(&m, NULL);
 	CHECK(strstr(got, "--symlink\n/usr/share/zoneinfo/Etc/UTC\n/etc/localtime\n"));
 	CHECK(strstr(got, "--file\nnameserver 127.0.0.53\n\n/etc/resolv.conf\n"));
-	CHECK(strstr(got, "--file\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.1 box\n\n/etc/hosts\n"));
+	CHECK(strstr(got,
+		     "--file\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.1 box\n\n/etc/hosts\n"));
 	CHECK(!strstr(got, "/etc/timezone") && !strstr(got, "/etc/profile"));
 }
 
@@ -394,14 +408,16 @@ TEST(a_rootfs_keeps_its_users_but_for_ours)
 
 	machine_init(&m);
 	make_dir(m.root, "/r/etc");
-	make_file(m.root, "/r/etc/passwd", "root:x:0:0::/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\nagent:x:5:5::/:/bin/no\nlast:x:7:7::/:/x");
+	make_file(m.root, "/r/etc/passwd",
+		  "root:x:0:0::/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\nagent:x:5:5::/:/bin/no\nlast:x:7:7::/:/x");
 	make_file(m.root, "/r/etc/group", "root:x:0:\nnode:x:1000:\n");
 	make_file(m.root, "/r/etc/resolv.conf", "");
 	make_file(m.root, "/etc/resolv.conf", "nameserver 1.2.3.4\n");
 	make_file(m.root, "/etc/profile", "the host's\n");
 	cleanup_free char *rootfs = join(m.root, "/r");
 	cleanup_free char *got = etc_view(&m, rootfs);
-	CHECK_STR(got, "--ro-bind-data\nroot:x:0:0::/root:/bin/sh\nlast:x:7:7::/:/x\nagent:x:1000:1000::/home/agent:/bin/sh\n\n/etc/passwd\n"
+	CHECK_STR(got, "--ro-bind-data\nroot:x:0:0::/root:/bin/sh\nlast:x:7:7::/:/x\nagent:x:1000:1000::/home/agent:/bin/sh\n\n/"
+		       "etc/passwd\n"
 		       "--ro-bind-data\nroot:x:0:\nagent:x:1000:\n\n/etc/group\n"
 		       "--ro-bind-data\nnameserver 1.2.3.4\n\n/etc/resolv.conf\n");
 }

@@ -1145,6 +1145,18 @@ def big_and_awkward_trees_are_removed(host):
 
 
 @as_each_user
+def a_tree_that_is_too_big_for_the_shutdown_goes_with_the_next_worker(host):
+    with host.worker() as w:
+        lease = w.lease()
+        code = "import os\nfor d in range(80):\n    os.mkdir(f'd{d}')\n    for f in range(100):\n        os.mknod(f'd{d}/{f}')\n"
+        check_equal(w.python(lease, code, timeoutMs=300000)["exitCode"], 0)
+    check_equal(host.entries(), [])
+    with host.worker() as w:
+        w.lease()
+        wait_until(lambda: not host.entries("trash"), "the rest is gone")
+
+
+@as_each_user
 def health_tells_of_the_leases(host):
     with host.worker() as w:
         lease = w.lease()
