@@ -71,12 +71,12 @@ static void start(struct bench *b, struct peer *p)
 static char *json_string(const char *text, const char *key)
 {
 	const char *at = strstr(text, key);
-	const char *start = at ? at + strlen(key) : NULL;
-	const char *end = start && *start == '"' ? strchr(start + 1, '"') : NULL;
+	const char *value = at ? at + strlen(key) : NULL;
+	const char *end = value && *value == '"' ? strchr(value + 1, '"') : NULL;
 
 	if (!end)
 		errx(1, "no %s in %.300s", key, text);
-	return xstrndup(start, (size_t)(end - start) + 1);
+	return xstrndup(value, (size_t)(end - value) + 1);
 }
 
 static struct lease acquire(struct bench *b, struct peer *p)
