@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "init/init_image.h"
+#include "process_limit.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,7 +101,8 @@ struct plan {
 	char *const *init_argv;
 	char *const *envp;
 	int control_fd, null_fd, words_fd;
-	sigset_t mask; /* of the worker */
+	const struct rlimit *fd_limit; /* borrowed */
+	sigset_t mask;                 /* of the worker */
 };
 
 static int keep_over_exec(int fd)
@@ -128,6 +130,7 @@ static void become(const struct plan *plan)
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	setrlimit(RLIMIT_NOFILE, plan->fd_limit);
 	if (options->child_setup && options->child_setup(options->child_setup_arg) < 0)
 		return;
 	if (plan->argv)
@@ -198,6 +201,7 @@ static int launch(const struct init_options *options, struct init_child *child, 
 		.control_fd = theirs,
 		.null_fd = null_fd,
 		.words_fd = child->words_fd,
+		.fd_limit = process_limit_raise(),
 	};
 
 	child->pid = start(&plan);

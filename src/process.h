@@ -40,7 +40,8 @@ struct init_options {
 
 /*
  * Starts an init and waits until it answers (waits). On failure *err has what the launcher printed on stderr, or sys_errno says
- * why it could not be executed. SIGPIPE is ignored in this process from the first call on, unless it has a handler.
+ * why it could not be executed. From the first call on this process ignores SIGPIPE, unless it has a handler, and its limit of
+ * descriptors is the hard one; neither is passed on to the child.
  */
 int init_start(const struct init_options *options, struct init **ret, struct err *err);
 /*

@@ -3,8 +3,6 @@
 #include "base/list.h"
 #include "fiber.h"
 
-#include <sys/resource.h>
-
 /* Three pipes and a supervisor's socket, before the other side has got its ends. */
 #define FDS_A_COMMAND 8
 
@@ -25,6 +23,20 @@ static rlim_t places(void)
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < 4 * FDS_A_COMMAND)
 		return 1;
 	return (limit.rlim_cur - limit.rlim_cur / 4) / FDS_A_COMMAND;
+}
+
+const struct rlimit *process_limit_raise(void)
+{
+	static struct rlimit original;
+	static bool raised;
+
+	if (!raised && getrlimit(RLIMIT_NOFILE, &original) == 0) {
+		struct rlimit most = {.rlim_cur = original.rlim_max, .rlim_max = original.rlim_max};
+
+		setrlimit(RLIMIT_NOFILE, &most);
+		raised = true;
+	}
+	return &original;
 }
 
 static int wait_for_place(struct waiter *waiter, struct err *err)

@@ -7,6 +7,14 @@
 
 #include "base/err.h"
 
+#include <sys/resource.h>
+
+/*
+ * Raises the soft limit of descriptors to the hard one, at the first call. Returns what it was before: commands are to have
+ * that, since a program that uses select() cannot have more than 1024.
+ */
+const struct rlimit *process_limit_raise(void);
+
 /* Waits for a place. -1: cancelled, or the deadline passed. */
 int process_limit_take(struct err *err);
 void process_limit_give(void);

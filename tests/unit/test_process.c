@@ -233,6 +233,20 @@ PROCESS_TEST(a_megabyte_of_arguments_arrives_whole)
 	}
 }
 
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+
+/* Valgrind keeps count itself, and its socketpair breaks at the limit. */
+static bool fd_limits_work(void)
+{
+	if (RUNNING_ON_VALGRIND)
+		tap_skip("valgrind has no true limit of descriptors");
+	return !RUNNING_ON_VALGRIND;
+}
+
 /* --- what a command finds --- */
 
 PROCESS_TEST(environment_is_exactly_what_was_given)
@@ -279,6 +293,29 @@ PROCESS_TEST(command_has_its_three_descriptors_and_no_other)
 
 	check_shell(init, "ls /proc/$$/fd", 0, "0\n1\n2\n", "");
 	close_fd(kept);
+}
+
+/* Before the first init: what this process was started with. */
+__attribute__((constructor)) static void lower_fd_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max > 900) {
+		limit.rlim_cur = 900;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+PROCESS_TEST(command_has_the_descriptor_limit_that_the_worker_was_started_with)
+{
+	struct rlimit limit;
+
+	CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	if (!fd_limits_work())
+		return;
+	CHECK_INT(limit.rlim_cur, limit.rlim_max);
+	if (limit.rlim_max > 900)
+		check_shell(init, "ulimit -Sn", 0, "900\n", "");
 }
 
 PROCESS_TEST(command_leads_a_session_of_its_own)
@@ -966,20 +1003,6 @@ static void check_many(struct init *init, int count)
 PROCESS_TEST(five_hundred_commands_at_once_each_get_their_own_result)
 {
 	check_many(init, 500);
-}
-
-#if __has_include(<valgrind/valgrind.h>)
-#include <valgrind/valgrind.h>
-#else
-#define RUNNING_ON_VALGRIND 0
-#endif
-
-/* Valgrind keeps count itself, and its socketpair breaks at the limit. */
-static bool fd_limits_work(void)
-{
-	if (RUNNING_ON_VALGRIND)
-		tap_skip("valgrind has no true limit of descriptors");
-	return !RUNNING_ON_VALGRIND;
 }
 
 static struct rlimit limit_fds(rlim_t n)
