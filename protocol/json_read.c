@@ -4,14 +4,11 @@
 #include "protocol/json_number.h"
 #include "protocol/json_walk.h"
 
-#include <string.h>
-
 struct reader {
 	struct json_walk walk;
 	struct buf key;     /* of the member whose value comes next, unescaped */
 	struct buf scratch; /* strings that hold escapes */
 	json_t *root;       /* an array whose only element is the value */
-	json_t *dropped;    /* values of members that are not kept, until the end: the walk may still be inside of them */
 	json_t *open[JSON_READ_DEPTH_MAX + 1]; /* borrowed: root, then the open arrays and objects */
 };
 
@@ -72,10 +69,8 @@ static void place(struct reader *r, size_t depth, json_t *value)
 
 	if (!json_is_object(parent))
 		json_array_append_new(parent, value);
-	else if (memchr(r->key.data, '\0', r->key.len))
-		json_array_append_new(r->dropped, value);
 	else
-		json_object_set_new_nocheck(parent, r->key.data, value);
+		json_object_setn_new_nocheck(parent, r->key.data, r->key.len, value);
 }
 
 static int read_value(struct reader *r, struct err *err)
@@ -112,13 +107,11 @@ int json_read(const char *text, size_t len, json_t **ret, struct err *err)
 	int rc;
 
 	json_walk_init(&r.walk, text, len);
-	r.dropped = json_array();
 	r.root = r.open[0] = json_array();
 	rc = read_value(&r, err);
 	if (rc == 0)
 		*ret = json_incref(json_array_get(r.root, 0));
 	json_decref(r.root);
-	json_decref(r.dropped);
 	buf_wipe(&r.key);
 	buf_wipe(&r.scratch);
 	json_walk_deinit(&r.walk);

@@ -3,8 +3,8 @@
  *
  * Jansson's own parser refuses what JSON.parse takes: lone surrogates (here: U+FFFD), integers beyond 64 bits (here: a real),
  * 1e400 (here: the largest finite double, as jansson has no infinity). Whole numbers are integers however they are written (5.0,
- * 1e3); -0 is a real. The last of duplicate keys counts. NUL in strings and keys' other escapes are kept; a key that holds a NUL is
- * dropped (nothing of ours is named so). Nesting is limited, since jansson frees values recursively.
+ * 1e3); -0 is a real. The last of duplicate keys counts. NUL in strings and keys is kept (json_string_length, json_object_iter_key_len
+ * tell). Nesting is limited, since jansson frees values recursively.
  */
 #ifndef PROTOCOL_JSON_READ_H
 #define PROTOCOL_JSON_READ_H

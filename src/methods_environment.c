@@ -311,6 +311,18 @@ static int read_args(const json_t *array, struct strv *ret, struct err *err)
 	return 0;
 }
 
+/* A name with a NUL would reach the command cut short, as another one. */
+static int check_env_names(const json_t *env, struct err *err)
+{
+	/* Jansson's iteration takes no const value, though it changes nothing. */
+	json_t *object = (json_t *)(uintptr_t)env;
+
+	for (void *item = json_object_iter(object); item; item = json_object_iter_next(object, item))
+		if (strlen(json_object_iter_key(item)) != json_object_iter_key_len(item))
+			return err_set(err, ERR_INVALID, "params.env: a name must not hold a NUL");
+	return 0;
+}
+
 static int read_execute(const struct op *op, struct execute_params *p, struct strv *args, struct input *input, struct err *err)
 {
 	static const struct field table[] = {
@@ -333,6 +345,8 @@ static int read_execute(const struct op *op, struct execute_params *p, struct st
 	p->args = strv_list(args);
 	if (!p->env)
 		p->env = empty_object();
+	if (check_env_names(p->env, err) < 0)
+		return -1;
 	if (text && !json_is_null(text) && !json_is_string(text))
 		return err_set(err, ERR_INVALID, "params.stdin must be a string");
 	if (json_is_string(text)) {

@@ -71,7 +71,7 @@ struct execute_params {
 	const char *command;
 	char *const *args;   /* without the command; NULL-terminated, never NULL */
 	const char *cwd;     /* NULL: not given */
-	const json_t *env;   /* object, never NULL; values as sent, mostly strings */
+	const json_t *env;   /* object, never NULL; no name holds a NUL; values as sent, mostly strings */
 	struct input *stdin_data; /* NULL: none was given */
 	bool has_timeout;    /* timeoutMs was a number */
 	double timeout_ms;   /* as sent: may be 0, negative or fractional */

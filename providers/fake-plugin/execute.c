@@ -36,24 +36,20 @@ static void append_js_text(struct buf *out, const json_t *value)
 	}
 }
 
-/* Adds "key=value" to the environment. ret_value: the value inside it, borrowed; may be NULL. */
-static int env_add(struct strv *env, const char *key, size_t key_len, const json_t *value, const char **ret_value,
-		   struct err *err)
+/* Adds "key=value" to the environment (a key holds no NUL: op's params). ret_value: the value in there, borrowed; may be NULL. */
+static int env_add(struct strv *env, const char *key, const json_t *value, const char **ret_value, struct err *err)
 {
 	cleanup_buf struct buf pair = BUF_INIT(BUF_UNBOUNDED);
-	cleanup_free char *what = NULL;
+	cleanup_free char *what = xasprintf("property 'options.env['%s']'", key);
+	size_t start = strlen(key) + 1;
 
-	buf_append(&pair, key, key_len);
-	buf_append_char(&pair, '=');
+	buf_printf(&pair, "%s=", key);
 	append_js_text(&pair, value);
-	if (strlen(pair.data) != pair.len) {
-		const char *text = memchr(key, '\0', key_len) ? key : pair.data + key_len + 1;
-		what = xasprintf("property 'options.env['%s']'", key);
-		return fake_null_byte_error(err, what, text, text == key ? key_len : pair.len - key_len - 1);
-	}
+	if (strlen(pair.data) != pair.len)
+		return fake_null_byte_error(err, what, pair.data + start, pair.len - start);
 	strv_take(env, buf_steal(&pair));
 	if (ret_value)
-		*ret_value = env->items[env->count - 1] + key_len + 1;
+		*ret_value = env->items[env->count - 1] + start;
 	return 0;
 }
 
@@ -63,15 +59,14 @@ static int env_build(const json_t *given, struct strv *env, const char **ret_pat
 	json_t *path = json_object_get(given, "PATH");
 	cleanup_json json_t *default_path = json_string(DEFAULT_PATH);
 	/* jansson's iterators take no const object; nothing is changed. */
-	json_t *object = json_incref((json_t *)(uintptr_t)given);
-	int rc = env_add(env, "PATH", strlen("PATH"), path ? path : default_path, ret_path, err);
+	json_t *object = (json_t *)(uintptr_t)given;
+	int rc = env_add(env, "PATH", path ? path : default_path, ret_path, err);
 
 	for (void *item = json_object_iter(object); item && rc == 0; item = json_object_iter_next(object, item)) {
 		const char *key = json_object_iter_key(item);
 		if (strcmp(key, "PATH") != 0)
-			rc = env_add(env, key, json_object_iter_key_len(item), json_object_iter_value(item), NULL, err);
+			rc = env_add(env, key, json_object_iter_value(item), NULL, err);
 	}
-	json_decref(object);
 	return rc;
 }
 

@@ -191,13 +191,14 @@ TEST(the_last_of_duplicate_keys_counts_in_the_place_of_the_first)
 	CHECK_STR(out.data, "{\"a\":{\"y\":2},\"b\":3}");
 }
 
-TEST(a_member_whose_key_holds_nul_is_dropped_with_all_that_is_in_it)
+TEST(a_key_that_holds_nul_is_kept_whole)
 {
-	cleanup_json json_t *v = read_text("{\"a\\u0000b\":{\"x\":[1,{\"y\":2}]},\"c\":1,\"\\u0000\":[]}");
+	cleanup_json json_t *v = read_text("{\"a\\u0000b\":{\"x\":[1]},\"a\":1,\"\\u0000\":[],\"a\\u0000b\":2}");
 	cleanup_buf struct buf out = BUF_INIT(BUF_UNBOUNDED);
 
 	json_write_value(&out, v);
-	CHECK_STR(out.data, "{\"c\":1}");
+	CHECK_STR(out.data, "{\"a\\u0000b\":2,\"a\":1,\"\\u0000\":[]}");
+	CHECK_INT(json_integer_value(json_object_get(v, "a")), 1);
 }
 
 TEST(nesting_is_limited_to_512_levels)
