@@ -20,12 +20,20 @@ def find_node24(cache):
     if not os.path.exists(path) and os.path.exists(of_server):
         return of_server
     if not os.path.exists(path):
-        os.makedirs(cache, exist_ok=True)
-        try:
-            run = subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", cache, f"{PACKAGE}@{VERSION}"],
-                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-        except FileNotFoundError:
-            raise Skip("npm is not installed") from None
-        if run.returncode != 0 or not os.path.exists(path):
-            raise Skip(f"npm could not fetch {PACKAGE} {VERSION}: {run.stdout.decode('utf-8', 'replace').strip()[-300:]}")
+        install(cache, path)
     return path
+
+
+def install(cache, path):
+    os.makedirs(cache, exist_ok=True)
+    environment = dict(os.environ)
+    if not os.access(os.path.expanduser("~"), os.W_OK):
+        environment["npm_config_cache"] = os.path.join(cache, "npm-cache")
+    command = ["npm", "install", "--loglevel=error", "--no-audit", "--no-fund", "--prefix", cache, f"{PACKAGE}@{VERSION}"]
+    try:
+        run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, env=environment)
+    except FileNotFoundError:
+        raise Skip("npm is not installed") from None
+    if run.returncode != 0 or not os.path.exists(path):
+        lines = [line for line in run.stdout.decode("utf-8", "replace").splitlines() if "complete log" not in line]
+        raise Skip(f"npm could not fetch {PACKAGE} {VERSION}: {lines[-1] if lines else 'it said nothing'}")
