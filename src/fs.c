@@ -124,8 +124,11 @@ int fs_read_file(int dir_fd, const char *name, struct buf *ret, struct err *err)
 			continue;
 		if (k < 0)
 			return err_set_errno(err, errno, "read %s", name);
-		if (k == 0)
+		if (k == 0) {
+			if (ret->data)
+				buf_added(ret, 0); /* for its NUL */
 			return 0;
+		}
 		if (want == 0)
 			return err_set(err, ERR_INVALID, "%s is too big", name);
 		buf_added(ret, (size_t)k);

@@ -25,7 +25,7 @@ int fs_write_file_atomic(int dir_fd, const char *name, const void *bytes, size_t
 
 /*
  * Appends the content of the regular file. -1: ERR_SYSTEM, or ERR_INVALID if it is no regular file or does not fit under the buffer's
- * ceiling. A symbolic link as the last part is not followed.
+ * ceiling. A symbolic link as the last part is not followed. On success the buffer's data ends with a NUL, also for an empty file.
  */
 int fs_read_file(int dir_fd, const char *name, struct buf *ret, struct err *err);
 

@@ -123,6 +123,12 @@ TEST(read_refuses_what_is_too_big_missing_a_link_a_fifo_or_a_directory)
 	cleanup_err struct err pipe_err = ERR_INIT;
 	cleanup_err struct err dir_err = ERR_INIT;
 
+	cleanup_buf struct buf nothing = BUF_INIT(4);
+	cleanup_free char *empty = join(top, "empty");
+
+	put_file(top, "empty", "");
+	CHECK(fs_read_file(AT_FDCWD, empty, &nothing, NULL) == 0);
+	CHECK_STR(nothing.data, "");
 	put_file(top, "file", "1234");
 	CHECK(mkfifo(fifo, 0600) == 0);
 	CHECK(symlink("file", link) == 0);
