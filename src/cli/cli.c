@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "log.h"
+#include "secret.h"
 
 #include <errno.h>
 #include <string.h>
@@ -47,6 +48,7 @@ static __attribute__((format(printf, 3, 0))) void say(enum cli_colour colour, co
 {
 	cleanup_free char *text = xvasprintf(format, ap);
 
+	secret_mask_string(&text);
 	fprintf(stderr, "%s" CLI_PROGRAM ":%s %s", cli_paint(stderr, colour), cli_paint(stderr, CLI_PLAIN), label);
 	cli_print_text(stderr, text);
 	putc('\n', stderr);

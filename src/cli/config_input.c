@@ -16,6 +16,8 @@
 void config_input_deinit(struct config_input *input)
 {
 	strv_deinit(&input->settings);
+	secret_set_deinit(&input->secrets);
+	secret_forget();
 }
 
 bool config_input_option(struct config_input *input, int letter, const char *value)
@@ -260,7 +262,7 @@ static int check(const struct provider *provider, json_t *config, json_t **ret)
 	return status;
 }
 
-int config_input_read(const struct config_input *input, const struct cli_command *command, const json_t *forced,
+int config_input_read(struct config_input *input, const struct cli_command *command, const json_t *forced,
 		      const struct provider **ret_provider, json_t **ret_config)
 {
 	const struct provider *provider = NULL;
@@ -272,7 +274,9 @@ int config_input_read(const struct config_input *input, const struct cli_command
 	if (read_config(input, &config, &err) < 0)
 		return cli_usage_error(command, "%s", err_text(&err));
 	cleanup_json json_t *declaration = json_loads(provider->declaration, 0, NULL);
+	cleanup_json json_t *secret_keys = manifest_secret_keys(declaration);
 
+	secret_set_hold_config(&input->secrets, config, secret_keys);
 	warn_of_unknown_keys(provider, declaration, config);
 	warn_of_plain_secrets(input, declaration);
 	if (forced)

@@ -15,11 +15,13 @@
 #include "base/str.h"
 #include "cli/cli.h"
 #include "provider.h"
+#include "secret.h"
 
 struct config_input {
 	const char *driver; /* borrowed: an argument, as the rest */
 	const char *file;
-	struct strv settings; /* of -c, in their order */
+	struct strv settings;      /* of -c, in their order */
+	struct secret_set secrets; /* of the config: what the program says does not show them */
 };
 
 #define CONFIG_INPUT_LETTERS "d:c:"
@@ -41,7 +43,7 @@ bool config_input_option(struct config_input *input, int letter, const char *val
  * Finds the driver, reads the config and has the driver check it; tells what is wrong on stderr. `forced` (an object or NULL) goes
  * over what was given. CLI_OK with the driver and the normalised config (new reference), or CLI_USAGE.
  */
-int config_input_read(const struct config_input *input, const struct cli_command *command, const json_t *forced,
+int config_input_read(struct config_input *input, const struct cli_command *command, const json_t *forced,
 		      const struct provider **ret_provider, json_t **ret_config);
 /* True if the person's config has this key. To be asked after config_input_read was fine. */
 bool config_input_has(const struct config_input *input, const char *key);

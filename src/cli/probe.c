@@ -81,6 +81,21 @@ static void print_report_json(const struct probe_report *report)
 	cli_print_json(stdout, object);
 }
 
+static void mask(struct probe_report *report)
+{
+	json_t **const parts[] = {&report->diagnostics, &report->metadata};
+
+	secret_mask_string(&report->summary);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		json_t *given = *parts[i];
+
+		if (!given)
+			continue;
+		*parts[i] = secret_masked_json(given);
+		json_decref(given);
+	}
+}
+
 static int probe_task(struct op *op, void *arg)
 {
 	const struct probe *probe = arg;
@@ -93,6 +108,7 @@ static int probe_task(struct op *op, void *arg)
 	int rc = op->provider->probe(op, &params, &report, &err);
 
 	scope_leave(&scope);
+	mask(&report);
 	int status = rc == 0 && report.ok ? CLI_OK : CLI_FAILED;
 
 	if (worker_task_signal())
