@@ -342,7 +342,7 @@ def no_terminal_is_within_reach(w, lease):
 
 @as_each_user
 def the_workers_environment_stays_outside(host):
-    with host.worker(env={"PATH": os.environ["PATH"], "OPENAI_API_KEY": "sk-s3cret", "FOO": "bar"}) as w:
+    with host.worker(env={"PATH": os.environ.get("PATH", os.defpath), "OPENAI_API_KEY": "sk-s3cret", "FOO": "bar"}) as w:
         text = w.text(w.lease(), "env; cat /proc/1/environ 2>/dev/null || true")
         check("s3cret" not in text and "FOO" not in text, text)
 
@@ -1096,7 +1096,7 @@ def the_state_directory_is_private_and_found_without_a_home(host):
     os.mkdir(home)
     if host.user is not None:
         os.chown(home, host.user, host.user)
-    path = {"PATH": os.environ["PATH"]}
+    path = {"PATH": os.environ.get("PATH", os.defpath)}
     for env, wanted in (({"HOME": home}, f"{home}/.local/state/paperclip-sandbox-worker"),
                         ({"HOME": "/nonexistent", "XDG_STATE_HOME": f"{home}/xdg"}, f"{home}/xdg/paperclip-sandbox-worker")):
         with host.worker(env={**path, **env}) as w:
@@ -1104,12 +1104,17 @@ def the_state_directory_is_private_and_found_without_a_home(host):
             check_equal(lease["metadata"]["stateDir"], wanted)
             check_equal(stat.S_IMODE(os.stat(wanted).st_mode), 0o700)
             w.destroy(lease, {"stateDir": None})
+    uid = os.geteuid() if host.user is None else host.user
+    places = [f"{top}/paperclip-sandbox-worker-{uid}" for top in ("/var/tmp", "/tmp")]
+    there_before = [path for path in places if os.path.exists(path)]
     with host.worker(env={}) as w:
         lease = w.lease({"stateDir": None})
-        uid = os.geteuid() if host.user is None else host.user
         check_match(lease["metadata"]["stateDir"], rf"(/var/tmp|/tmp)/paperclip-sandbox-worker-{uid}")
         check_equal(w.text(lease, "echo $HOME", config={"stateDir": None}), "/home/agent\n")
         w.destroy(lease, {"stateDir": None})
+    for path in places:
+        if path not in there_before:
+            remove_dir(path)
 
 
 @as_each_user
