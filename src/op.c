@@ -202,9 +202,16 @@ static int wait_live(void *arg, struct err *err)
 	return channel_wait_writable(op->worker->channel, err);
 }
 
+static size_t queued(void *arg)
+{
+	const struct op *op = arg;
+
+	return channel_queued(op->worker->channel);
+}
+
 void op_open_output(struct op *op)
 {
-	struct output_sink sink = {.arg = op};
+	struct output_sink sink = {.queued = queued, .arg = op};
 
 	if (op->invocation_id) {
 		sink.live = send_live;

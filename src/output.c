@@ -17,7 +17,7 @@
 static const size_t head_max[] = {[OUTPUT_STDOUT] = (size_t)72 << 20, [OUTPUT_STDERR] = (size_t)18 << 20};
 static const size_t tail_max[] = {[OUTPUT_STDOUT] = (size_t)24 << 20, [OUTPUT_STDERR] = (size_t)6 << 20};
 
-/* All outputs of the worker together; above it new text goes to small tails. */
+/* All outputs of the worker together, with the results that the host has not taken; above it new text goes to small tails. */
 #define TOTAL_MAX ((size_t)1 << 30)
 #define SMALL_TAIL_MAX ((size_t)64 << 10)
 
@@ -148,12 +148,17 @@ static void trim_tail(struct stream *s, size_t max)
 		buf_consume(&s->tail, from);
 }
 
-static void added_to_head(struct stream *s, size_t before, enum output_stream which)
+static bool too_much_is_kept(const struct output *out)
+{
+	return total_kept + (out->sink.queued ? out->sink.queued(out->sink.arg) : 0) > TOTAL_MAX;
+}
+
+static void added_to_head(const struct output *out, struct stream *s, size_t before, enum output_stream which)
 {
 	s->head_escaped += json_escaped_size(s->head.data + before, s->head.len - before);
 	if (s->head_escaped > head_max[which] - 18 * SLICE_BYTES)
 		s->head_full = true;
-	if (total_kept > TOTAL_MAX) {
+	if (too_much_is_kept(out)) {
 		s->head_full = true;
 		s->tail_max = SMALL_TAIL_MAX;
 	}
@@ -171,7 +176,7 @@ static void capture(struct output *out, enum output_stream which, const char *by
 		utf8_repair_append(&s->repair, bytes, slice, to);
 		total_kept += to->len - before;
 		if (to == &s->head)
-			added_to_head(s, before, which);
+			added_to_head(out, s, before, which);
 		else if (s->tail.len > 2 * s->tail_max)
 			trim_tail(s, s->tail_max);
 		bytes += slice;

@@ -12,6 +12,8 @@ struct output_sink {
 	int (*wait)(void *arg, struct err *err);
 	/* Takes the raw bytes themselves instead of all else: nothing is captured then (command line). NULL: the above. */
 	void (*raw)(void *arg, enum output_stream stream, const void *bytes, size_t len);
+	/* Bytes of earlier results that the host has not taken yet; they count as kept. NULL: none. */
+	size_t (*queued)(void *arg);
 	void *arg;
 };
 

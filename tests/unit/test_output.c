@@ -188,6 +188,38 @@ TEST(small_writes_are_sent_live_in_few_pieces_by_the_timer)
 	run_in_loop(print_many_small, NULL);
 }
 
+static size_t a_full_queue(void *arg)
+{
+	(void)arg;
+	return (size_t)2 << 30;
+}
+
+static void print_behind_a_queue(void *arg)
+{
+	struct output *out = output_create(&(struct output_sink){.queued = a_full_queue});
+	size_t block = 1 << 20, len;
+	char *bytes = xmalloc(block);
+
+	(void)arg;
+	memset(bytes, 'x', block);
+	for (int i = 0; i < 8; i++)
+		output_put(out, OUTPUT_STDOUT, bytes, block);
+	output_put(out, OUTPUT_STDOUT, "the end", 7);
+	output_finish(out);
+	char *text = final_text(out, OUTPUT_STDOUT, &len);
+
+	CHECK(len < (size_t)256 << 10);
+	CHECK_STR(text + len - 7, "the end");
+	free(text);
+	free(bytes);
+	output_destroy(out);
+}
+
+TEST(while_the_host_leaves_a_gigabyte_lying_only_small_tails_are_kept)
+{
+	run_in_loop(print_behind_a_queue, NULL);
+}
+
 static int refuse_wait(void *arg, struct err *err)
 {
 	++*(int *)arg;
