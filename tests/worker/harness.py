@@ -198,7 +198,8 @@ def raw_id(value):
 class Worker:
     """One worker process and its host.
 
-    transport: "socket" (as the host starts it), "pipe", or a path that becomes stdin as a regular file.
+    transport: "socket" (as the host starts it), "pipe", "nonblocking" (pipes that somebody has set so), or a path that becomes stdin
+    as a regular file.
     env: the whole environment; by default what the host gives, with a TMPDIR of the session's own.
     """
 
@@ -249,13 +250,16 @@ class Worker:
             self.out_end, child_out = socket_pair()
             self.err_end, child_err = socket_pair()
         else:
-            if self.transport == "pipe":
+            if self.transport in ("pipe", "nonblocking"):
                 child_in, self.in_end = os.pipe()
             else:
                 child_in, self.in_end = os.open(self.transport, os.O_RDONLY), -1
                 self.stdin_open = False
             self.out_end, child_out = os.pipe()
             self.err_end, child_err = os.pipe()
+        if self.transport == "nonblocking":
+            for fd in (child_in, child_out, child_err):
+                os.set_blocking(fd, False)
 
         def in_child():
             # As the host's process leaves them across fork and exec.

@@ -4,9 +4,10 @@
 import json
 import os
 import random
+import subprocess
 import uuid
 
-from harness import (COMPANY, Worker, check, check_equal, check_match, main, raw_id, temp_dir, remove_dir, test)
+from harness import (Build, COMPANY, Worker, check, check_equal, check_match, main, raw_id, temp_dir, remove_dir, test)
 
 INITIALIZE = {"manifest": {}, "config": {}, "apiVersion": 1, "instanceInfo": {}, "databaseNamespace": None}
 
@@ -25,16 +26,40 @@ def a_request_is_answered_on_a_socket_a_pipe_and_a_file():
     with open(path, "w", encoding="utf-8") as file:
         file.write(line(1, "initialize", json.dumps(INITIALIZE)) + line(2))
     try:
-        for transport in ("socket", "pipe", path):
+        for transport in ("socket", "pipe", "nonblocking", path):
             with Worker(transport) as w:
                 w.expect(1)
                 w.expect(2)
-                if transport in ("socket", "pipe"):
+                if transport != path:
                     w.write(line(1, "initialize", json.dumps(INITIALIZE)) + line(2))
                 check_equal(w.result(1)["ok"], True)
                 check_equal(w.result(2)["status"], "ok", transport)
     finally:
         remove_dir(directory)
+
+
+@test
+def a_pipe_that_others_share_is_not_made_nonblocking():
+    theirs_in, ours_in = os.pipe()
+    ours_out, theirs_out = os.pipe()
+    with subprocess.Popen([Build.path], stdin=theirs_in, stdout=theirs_out) as process:
+        os.write(ours_in, line(1).encode())
+        check(os.read(ours_out, 65536).startswith(b'{"jsonrpc":"2.0","id":1,'), "answered")
+        blocking = os.get_blocking(theirs_in), os.get_blocking(theirs_out)
+        os.close(ours_in)
+        process.wait()
+    for fd in (theirs_in, theirs_out, ours_out):
+        os.close(fd)
+    check_equal(blocking, (True, True), "the pipes still block")
+    check_equal(process.returncode, 0)
+
+
+@test
+def a_large_answer_passes_through_each_kind_of_descriptor():
+    for transport in ("socket", "pipe", "nonblocking"):
+        with Worker(transport) as w:
+            text = "0123456789abcde\n" * 400_000
+            check(w.execute("cat", stdin=text)["stdout"] == text, transport)
 
 
 @test
