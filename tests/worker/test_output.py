@@ -220,9 +220,9 @@ def a_host_that_does_not_read_throttles_the_command_and_not_the_memory():
         w.initialize()
         before = w.memory_kb()
         marker = unique("printing")
-        key = w.send_sh(f": {marker}; exec yes 'a line of live output'", timeoutMs=100_000_000, lease={"providerLeaseId": "l"})
-        wait_until(lambda: processes_with("a line of live output"), "the command runs")
-        pid = processes_with("a line of live output")[0]
+        key = w.send_execute("yes", [f"a line of live output of {marker}"], timeoutMs=100_000_000, lease={"providerLeaseId": "l"})
+        wait_until(lambda: processes_with(marker), "the command runs")
+        pid = processes_with(marker)[0]
 
         def printed():
             with open(f"/proc/{pid}/io", encoding="ascii") as file:
