@@ -13,6 +13,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -95,6 +96,28 @@ static inline void job_run_shell(struct job *job, struct init *init, const char 
 	char sh[] = "sh", c[] = "-c";
 
 	job_run(job, init, (char *const[]){sh, c, copy, NULL});
+}
+
+/*
+ * Runs the script, which prints "up" when all is set up and then goes on for ever, until its time limit has passed. On a busy
+ * machine a limit may be too short to get that far: then it is tried again with a longer one.
+ */
+static inline void job_run_until_timeout(struct job *job, struct init *init, const char *cwd, int64_t grace_ms,
+					 const char *script)
+{
+	for (int64_t ms = 150;; ms *= 4) {
+		job_init(job);
+		job->spec.cwd = cwd;
+		job->spec.timeout_ms = ms;
+		job->spec.grace_ms = grace_ms;
+		job_run_shell(job, init, script);
+		if (strstr(job_out(job), "up\n") || ms > LONG_MS)
+			break;
+		job_deinit(job);
+	}
+	CHECK_INT(job->rc, 0);
+	CHECK_STR(err_text(&job->err), "no error");
+	CHECK(job->result.timed_out);
 }
 
 #define CHECK_EXITED(job, code)                                                                                                  \
@@ -214,6 +237,81 @@ static inline int open_fd_count(void)
 		n++;
 	closedir(dir);
 	return n;
+}
+
+static inline char *put_file(const char *dir, const char *name, const char *text, mode_t mode)
+{
+	char *path = xasprintf("%s/%s", dir, name);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+
+	CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+	close_fd(fd);
+	return path;
+}
+
+/* Each test's body runs in a fiber with an init of its own; afterwards nothing may be left. */
+typedef void body_fn(struct init *init);
+
+static inline void run_body(void *arg)
+{
+	body_fn *body = *(body_fn **)arg;
+	struct init *init = start_init();
+
+	if (init)
+		body(init);
+	init_stop(init);
+}
+
+static inline void do_nothing(void *arg)
+{
+	(void)arg;
+}
+
+static inline void with_init(body_fn *body)
+{
+	run_in_loop(do_nothing, NULL); /* the first loop of a process makes what all loops share */
+	int fds = open_fd_count();
+
+	run_in_loop(run_body, &body);
+	CHECK_INT(open_fd_count(), fds);
+}
+
+#define PROCESS_TEST(name)                                                                                                       \
+	static void name##_body(struct init *init);                                                                              \
+	TEST(name)                                                                                                               \
+	{                                                                                                                        \
+		with_init(name##_body);                                                                                          \
+	}                                                                                                                        \
+	static void name##_body(struct init *init)
+
+/* Runs the script and compares all that it gives. */
+static inline void check_shell(struct init *init, const char *script, int code, const char *out, const char *err_out)
+{
+	struct job job;
+
+	job_init(&job);
+	job_run_shell(&job, init, script);
+	CHECK_EXITED(&job, code);
+	CHECK_STR(job_out(&job), out);
+	CHECK_STR(job_err_out(&job), err_out);
+	job_deinit(&job);
+}
+
+struct cancelled {
+	struct init *init;
+	struct job job;
+	const char *script;
+	const char *cwd;
+};
+
+static inline void run_to_be_cancelled(void *arg)
+{
+	struct cancelled *c = arg;
+
+	job_init(&c->job);
+	c->job.spec.cwd = c->cwd;
+	c->job.spec.grace_ms = 50;
+	job_run_shell(&c->job, c->init, c->script);
 }
 
 #endif
