@@ -55,7 +55,7 @@ static struct fake_session *session_find(struct op *op, const struct setup_param
 {
 	struct fake_state *state = op_state(op);
 
-	list_for_each (item, &state->sessions) {
+	list_for_each(item, &state->sessions) {
 		struct fake_session *s = container_of(item, struct fake_session, link);
 		if (str_eq(s->id, id) && str_eq(s->company, p->base.company_id))
 			return s;
@@ -67,7 +67,7 @@ static struct fake_template *template_find(struct op *op, const struct setup_par
 {
 	struct fake_state *state = op_state(op);
 
-	list_for_each (item, &state->templates) {
+	list_for_each(item, &state->templates) {
 		struct fake_template *t = container_of(item, struct fake_template, link);
 		if (str_eq(t->ref, ref) && str_eq(t->company, p->base.company_id))
 			return t;
@@ -247,9 +247,9 @@ int fake_delete_template(struct op *op, const struct setup_params *p, json_t **r
 
 void fake_setup_forget_all(struct fake_state *state)
 {
-	list_for_each (item, &state->sessions)
+	list_for_each(item, &state->sessions)
 		session_destroy(container_of(item, struct fake_session, link));
-	list_for_each (item, &state->templates) {
+	list_for_each(item, &state->templates) {
 		struct fake_template *t = container_of(item, struct fake_template, link);
 		list_remove(&t->link);
 		free(t->company);
