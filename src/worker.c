@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "host_call.h"
+#include "http.h"
 #include "op_internal.h"
 #include "protocol/json_write.h"
 #include "protocol/jsonrpc.h"
@@ -90,6 +91,16 @@ int worker_init(struct worker *w, struct init **ret, struct err *err)
 	}
 	*ret = w->init;
 	return 0;
+}
+
+struct http_client *worker_http(struct worker *w)
+{
+	if (!w->http) {
+		cleanup_free char *user_agent = xasprintf("paperclip-sandbox-worker/%s", w->version);
+
+		w->http = http_client_create(user_agent);
+	}
+	return w->http;
 }
 
 /* --- stopping --- */
@@ -387,6 +398,7 @@ void worker_destroy(struct worker *w)
 	for (size_t i = 0; i < w->provider_count; i++)
 		if (w->providers[i]->destroy)
 			w->providers[i]->destroy(w->states[i]);
+	http_client_destroy(w->http);
 	channel_destroy(w->channel);
 	scheduler_destroy(w->scheduler);
 	int busy = uv_loop_close(&w->loop);

@@ -25,6 +25,7 @@ struct worker {
 	struct record *record;         /* NULL: nothing is recorded */
 	json_t *secret_keys;           /* of all providers' configs; NULL until they are needed */
 	struct host_calls *host_calls; /* requests of ours to the host */
+	struct http_client *http;      /* NULL until it is needed */
 	struct init *init;             /* of the worker itself; NULL until it is needed */
 	bool init_starting;
 	struct list init_waits;        /* of fibers that wait for it */

@@ -1,0 +1,109 @@
+#include "http_internal.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+
+#include <string.h>
+
+/* A proxy cannot reach this machine's own addresses. */
+#define NO_PROXY "localhost,127.0.0.0/8,::1"
+/* Idle connections older than this are not used again: middle boxes may have forgotten them. */
+#define IDLE_MAX_S 60
+#define KEEPALIVE_IDLE_S 30
+#define KEEPALIVE_INTERVAL_S 15
+
+static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct http_route *route = arg;
+	struct http_stats *stats = &route->client->stats;
+
+	(void)purpose;
+	if (address->addrlen <= sizeof(route->address))
+		memcpy(&route->address, &address->addr, address->addrlen);
+	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+
+	if (fd < 0)
+		return CURL_SOCKET_BAD;
+	stats->connections++;
+	if (++stats->open > stats->open_max)
+		stats->open_max = stats->open;
+	return fd;
+}
+
+static int on_close(void *arg, curl_socket_t fd)
+{
+	struct http_client *client = arg;
+
+	client->stats.open--;
+	return close(fd);
+}
+
+static void set_proxy(CURL *easy, const struct http_options *options, const char *trusted)
+{
+	/* An empty proxy also keeps curl from asking the environment. */
+	curl_easy_setopt(easy, CURLOPT_PROXY, options && options->proxy_url ? options->proxy_url : "");
+	curl_easy_setopt(easy, CURLOPT_NOPROXY, NO_PROXY);
+	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	if (!options || !options->proxy_url)
+		return;
+	curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, trusted);
+	curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL);
+	if (options->proxy_credentials) {
+		curl_easy_setopt(easy, CURLOPT_PROXYUSERPWD, options->proxy_credentials);
+		curl_easy_setopt(easy, CURLOPT_PROXYAUTH, (long)CURLAUTH_BASIC);
+	}
+}
+
+static int set_tls(CURL *easy, struct http_route *route, struct err *err)
+{
+	const char *ca_file = route->options ? route->options->ca_file : NULL;
+	const char *trusted = http_trust_file(&route->client->trust, ca_file, err);
+
+	if (!trusted)
+		return -1;
+	curl_easy_setopt(easy, CURLOPT_CAINFO, trusted);
+	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL); /* with one, curl would parse the certificates anew for each connection */
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+	/* Rather a stream of a connection that is being opened than one more connection. */
+	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
+	set_proxy(easy, route->options, trusted);
+	return 0;
+}
+
+CURL *http_easy_create(struct http_route *route, struct err *err)
+{
+	CURL *easy = curl_easy_init();
+
+	if (!easy)
+		abort(); /* out of memory */
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, route->error);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	/* Else removing a handle waits for its name look-up, which may take a minute. */
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+	curl_easy_setopt(easy, CURLOPT_URL, route->target->text);
+	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)route->connect_ms);
+	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)IDLE_MAX_S);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_IDLE_S);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_INTERVAL_S);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, route);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, route->client);
+	if (strcmp(route->target->url.scheme, "https") != 0) {
+		/* To this machine: no TLS, no proxy, and no upgrade to HTTP/2 by curl's own idea. */
+		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+		set_proxy(easy, NULL, NULL);
+		return easy;
+	}
+	if (set_tls(easy, route, err) < 0) {
+		curl_easy_cleanup(easy);
+		return NULL;
+	}
+	return easy;
+}
