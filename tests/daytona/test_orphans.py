@@ -1,0 +1,171 @@
+#!/usr/bin/python3
+"""Whatever step of a lease's life fails, and however: what lives at the service afterwards is what the host was told of."""
+
+import time
+
+from driver import session
+from harness import check, check_equal, main, test
+
+# Each fault twice where it makes a difference: the service has carried the request out, or it has not.
+LOSSES = [{"close": True}, {"close": True, "after": True}, {"reset": True}, {"reset": True, "after": True}, {"truncate": 9}]
+ANSWERS = [{"status": status, "reply": {"message": "no luck"}} for status in (400, 401, 403, 404, 409, 422, 429, 500, 502, 503)]
+NONSENSE = [{"status": 200, "reply": "<html>Log in</html>"}, {"status": 200, "reply": {}}, {"status": 502, "reply": "<html>", "after": True}]
+WAYS = LOSSES + ANSWERS + NONSENSE
+STALLS = [{"stall": True}, {"stall": True, "after": True}, {"stallBody": 5}]
+
+
+def play(s, method, path, way, action, times=None):
+    """The action with that fault; afterwards the service is well again. Returns the answer."""
+    s.d.fault(method=method, path=path, times=times, **way)
+    try:
+        return action()
+    finally:
+        s.d.clear_faults()
+
+
+def answered_lives(s):
+    """Acquires; what lives must be what was answered."""
+    def acquire(**config):
+        key = s.w.send("environmentAcquireLease", {**s.base(**config), "runId": "r", "agentId": "a", "executionWorkspaceId": "w"})
+        message = s.w.answer(key)
+        lease = message.get("result", {}).get("providerLeaseId")
+        check_equal(s.d.live(), [lease] if lease else [], f"live sandboxes after {message}")
+        if lease:
+            s.lease_call("DestroyLease", lease)
+        return message
+    return acquire
+
+
+def each_way(steps, ways, times=None, **config):
+    with session() as s:
+        acquire = answered_lives(s)
+        for method, path in steps:
+            for way in ways:
+                message = play(s, method, path, way, lambda: acquire(**config), times)
+                if "error" in message:
+                    check(message["error"]["message"].strip(), f"an error without a word: {message}")
+                s.no_live()
+
+
+@test
+def a_create_that_fails_in_any_way_leaves_no_sandbox():
+    each_way([("POST", "/api/sandbox$")], WAYS, times=1)
+
+
+@test
+def a_create_that_always_fails_leaves_no_sandbox():
+    each_way([("POST", "/api/sandbox$")], LOSSES + [{"status": 429, "headers": {"Retry-After": "0"}}, {"status": 503}])
+
+
+@test
+def an_image_that_cannot_be_built_or_started_leaves_no_sandbox():
+    with session() as s:
+        for plan, text in ((["pending_build", "build_failed"], "failed to start with status: build_failed, error reason: no such image"),
+                           (["pending_build", "building_snapshot", "creating", "error"],
+                            "failed to start with status: error, error reason: no such image")):
+            s.d.behave(plans={"image": plan}, errorReason="no such image")
+            error = s.error("AcquireLease", {"runId": "r"}, snapshot=None, image="none:1")
+            check(error["message"].endswith(text), error["message"])
+            s.no_live()
+
+
+@test
+def a_start_that_failed_is_cleaned_up_by_name():
+    with session() as s:
+        s.d.fault(method="POST", path="/api/sandbox$", status=400, reply={"message": "Sandbox failed to start: out of disk"}, after=True)
+        error = s.error("AcquireLease", {"runId": "r"})
+        check_equal(error["message"], "Sandbox failed to start: out of disk")
+        s.no_live()
+
+
+@test
+def one_bad_poll_fails_no_create():
+    with session() as s:
+        for way in [{"status": 500}, {"status": 429}, {"reset": True}, {"truncate": 5}, {"status": 502, "reply": "<html>"}]:
+            lease = play(s, "GET", "/api/sandbox/", way, lambda: s.acquire(snapshot=None, image="node:20"), times=1)
+            check_equal(s.d.live(), [lease["providerLeaseId"]])
+            s.lease_call("DestroyLease", lease)
+
+
+@test
+def a_sandbox_that_never_starts_is_deleted_at_the_deadline():
+    with session() as s:
+        s.d.behave(plans={"image": ["pending_build"] + ["building_snapshot"] * 500})
+        started = time.monotonic()
+        error = s.error("AcquireLease", {"runId": "r"}, snapshot=None, image="node:20", timeoutMs=900)
+        check_equal(error["message"], "Failed to create and start sandbox within 1 seconds. Operation timed out.")
+        check(time.monotonic() - started < 60, "long after the deadline")
+        # The service refuses to delete what is being built; the worker says so in the log.
+        check(any("could not be deleted" in note["params"]["message"] for note in s.w.notes), s.w.notes)
+
+
+@test
+def a_create_that_stalls_leaves_no_sandbox():
+    with session() as s:
+        acquire = answered_lives(s)
+        for way in STALLS:
+            message = play(s, "POST", "/api/sandbox$", way, lambda: acquire(timeoutMs=1000), times=1)
+            check_equal(message["error"]["message"], "Failed to create and start sandbox within 1 seconds. Operation timed out.")
+
+
+@test
+def each_step_of_the_setup_that_fails_leaves_no_sandbox():
+    each_way([("GET", "/work-dir"), ("POST", "/files/folder"), ("POST", "/files/bulk-upload")], WAYS, reuseLease=True)
+
+
+@test
+def a_delete_that_fails_at_first_is_repeated():
+    with session() as s:
+        for way in LOSSES + [{"status": 409}, {"status": 429, "headers": {"Retry-After": "0"}}, {"status": 500}, {"status": 502}, {"status": 503}]:
+            for method in ("ReleaseLease", "DestroyLease"):
+                lease = s.acquire()
+                check_equal(play(s, "DELETE", "/api/sandbox/", way, lambda: s.lease_call(method, lease), times=2), None)
+                s.no_live()
+
+
+@test
+def a_sandbox_that_is_gone_or_going_is_released_without_an_error():
+    with session() as s:
+        for method in ("ReleaseLease", "DestroyLease"):
+            lease = s.acquire()
+            check_equal(play(s, "DELETE", "/api/sandbox/", {"status": 404, "after": True}, lambda: s.lease_call(method, lease), times=1), None)
+            for _ in range(3):
+                check_equal(s.lease_call(method, lease), None)
+            s.no_live()
+
+
+@test
+def a_delete_that_is_refused_for_good_is_an_error_and_can_be_asked_for_again():
+    with session() as s:
+        lease = s.acquire()
+        error = play(s, "DELETE", "/api/sandbox/", {"status": 403, "reply": {"message": "not yours"}},
+                     lambda: s.error("DestroyLease", {"providerLeaseId": lease["providerLeaseId"]}))
+        check_equal(error["message"], "not yours")
+        s.lease_call("DestroyLease", lease)
+        s.no_live()
+
+
+@test
+def a_probe_leaves_nothing_whatever_fails():
+    with session() as s:
+        for method, path in (("POST", "/api/sandbox$"), ("GET", "/work-dir"), ("POST", "/files/folder"), ("POST", "/process/execute")):
+            for way in LOSSES + [{"status": 500, "reply": {"message": "no luck"}}, {"status": 401}]:
+                result = play(s, method, path, way, lambda: s.call("Probe"))
+                check(result["ok"] or result["metadata"]["error"], f"{result}")
+                s.no_live()
+
+
+@test
+def a_resume_whose_setup_fails_leaves_no_sandbox_and_one_that_could_not_look_leaves_it_alone():
+    with session() as s:
+        for path in ("/work-dir", "/files/folder"):
+            sandbox = s.sandbox("stopped")
+            play(s, None, path, {"status": 400, "reply": {"message": "no"}}, lambda: s.error("ResumeLease", {"providerLeaseId": sandbox}))
+            s.no_live()
+        sandbox = s.sandbox("stopped")
+        for method, path in (("GET", "/api/sandbox/"), ("POST", "/start")):
+            play(s, method, path, {"status": 500, "reply": {"message": "no"}}, lambda: s.error("ResumeLease", {"providerLeaseId": sandbox}))
+            check_equal(s.d.live(), [sandbox])
+
+
+main()
