@@ -1,10 +1,12 @@
 #include "providers/registry.h"
 
 extern const struct provider local_provider;
+extern const struct provider daytona_provider;
 extern const struct provider fake_plugin_provider;
 
 const struct provider *const provider_registry[] = {
 	&local_provider,
+	&daytona_provider,
 	&fake_plugin_provider,
 	NULL,
 };

@@ -14,6 +14,7 @@
  *	sentinel.c the file by which a reused sandbox proves that it is the right one
  *	execute.c  one command of the host
  *	session.c  the same in a persistent shell, with its streams apart
+ *	setup.c    interactive setup over SSH, and templates, which are snapshots
  */
 #ifndef DAYTONA_DAYTONA_H
 #define DAYTONA_DAYTONA_H
@@ -130,6 +131,8 @@ void daytona_sandbox_deinit(struct daytona_sandbox *s);
 struct daytona_purpose {
 	const struct request_base *base;
 	const char *run_id; /* NULL: none */
+	bool is_setup;      /* a person is going to work in it */
+	const char *setup_session_id;
 };
 
 /* Each waits. Whatever fails after the request was sent, no sandbox is left (or the log says which). */
@@ -141,6 +144,9 @@ int daytona_sandbox_get(struct op *op, const struct daytona_config *c, const cha
 int daytona_sandbox_ensure_started(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, struct err *err);
 int daytona_sandbox_stop(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, struct err *err);
 int daytona_sandbox_archive(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, struct err *err);
+/* Makes a snapshot of it under that name. */
+int daytona_sandbox_capture(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *name, int64_t ms,
+			    struct err *err);
 /* Tries for up to ms, come what may (shielded). A sandbox that is not there is success. */
 int daytona_sandbox_delete(struct op *op, const struct daytona_config *c, const char *id_or_name, int64_t ms, struct err *err);
 /* As cleaning up after something else that failed: what remains is logged. */
@@ -244,5 +250,15 @@ int daytona_session_run(struct op *op, const struct daytona_config *c, struct da
 			const char *script, double timeout_ms, struct execute_result *ret, struct err *err);
 /* Never fails. Ends what runs in it. */
 void daytona_session_delete(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *session);
+
+/* --- setup.c --- */
+
+int daytona_start_setup(struct op *op, const struct setup_params *p, json_t **ret, struct err *err);
+int daytona_get_setup(struct op *op, const struct setup_params *p, json_t **ret, struct err *err);
+int daytona_capture_template(struct op *op, const struct setup_params *p, json_t **ret, struct err *err);
+int daytona_cancel_setup(struct op *op, const struct setup_params *p, json_t **ret, struct err *err);
+int daytona_delete_template(struct op *op, const struct setup_params *p, json_t **ret, struct err *err);
+/* The label as the name of a snapshot, owned; NULL: nothing of it is left. */
+char *daytona_template_name(const char *label);
 
 #endif

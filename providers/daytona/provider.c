@@ -44,4 +44,9 @@ const struct provider daytona_provider = {
 	.destroy_lease = daytona_destroy_lease,
 	.realize_workspace = daytona_realize_workspace,
 	.execute = daytona_execute,
+	.start_setup = daytona_start_setup,
+	.get_setup = daytona_get_setup,
+	.capture_template = daytona_capture_template,
+	.cancel_setup = daytona_cancel_setup,
+	.delete_template = daytona_delete_template,
 };

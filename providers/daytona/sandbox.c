@@ -117,31 +117,44 @@ int daytona_sandbox_get(struct op *op, const struct daytona_config *c, const cha
 /* --- waiting --- */
 
 struct goal {
-	const char *const *states;
+	const char *const *states; /* NULL: any but not_state and failed ones */
+	const char *not_state;
 	bool gone_is_done; /* 404 */
 	bool names_sandbox;
-	const char *failed; /* "start with status" */
+	const char *failed; /* "failed to start with status" */
 	const char *timeout_text;
 };
 
 static const struct goal goal_started = {
 	.states = (const char *const[]){"started", NULL},
 	.names_sandbox = true,
-	.failed = "start with status",
+	.failed = "failed to start with status",
 	.timeout_text = "Sandbox failed to become ready within the timeout period",
 };
 
 static const struct goal goal_stopped = {
 	.states = (const char *const[]){"stopped", "destroyed", NULL},
 	.gone_is_done = true,
-	.failed = "stop with status",
+	.failed = "failed to stop with status",
 	.timeout_text = "Sandbox failed to become stopped within the timeout period",
 };
 
 static int set_failed(const struct goal *goal, const struct daytona_sandbox *s, struct err *err)
 {
-	return err_set(err, ERR_REMOTE, "Sandbox %s%sfailed to %s: %s, error reason: %s", goal->names_sandbox ? s->id : "",
+	return err_set(err, ERR_REMOTE, "Sandbox %s%s%s: %s, error reason: %s", goal->names_sandbox ? s->id : "",
 		       goal->names_sandbox ? " " : "", goal->failed, s->state, s->error_reason);
+}
+
+static const struct goal goal_captured = {
+	.not_state = "snapshotting",
+	.names_sandbox = true,
+	.failed = "snapshot failed with state",
+	.timeout_text = "Sandbox snapshot did not complete within the timeout period",
+};
+
+static bool is_reached(const struct goal *goal, const char *state)
+{
+	return goal->states ? is_one_of(state, goal->states) : strcmp(state, goal->not_state) != 0;
 }
 
 /* An answer that will be the same the next time; anything else may be a bad moment. */
@@ -159,10 +172,10 @@ static int wait_for(struct op *op, const struct daytona_config *c, struct dayton
 	double pause = POLL_FIRST_MS;
 
 	for (bool first = true;; first = false) {
-		if (is_one_of(s->state, goal->states))
-			return 0;
 		if (is_one_of(s->state, failed_states))
 			return set_failed(goal, s, err);
+		if (is_reached(goal, s->state))
+			return 0;
 		int64_t left = deadline - loop_now_ms();
 		if (left <= 0 && !first) {
 			*ret_late = true;
@@ -266,6 +279,10 @@ static json_t *labels_of(const struct daytona_config *c, const struct daytona_pu
 	json_object_set_new(labels, "paperclip-reuse-lease", json_string(c->reuse_lease ? "true" : "false"));
 	if (purpose->run_id)
 		json_object_set_new(labels, "paperclip-run-id", json_string(purpose->run_id));
+	if (purpose->is_setup)
+		json_object_set_new(labels, "paperclip-purpose", json_string("interactive_setup"));
+	if (purpose->setup_session_id)
+		json_object_set_new(labels, "paperclip-setup-session-id", json_string(purpose->setup_session_id));
 	json_object_set_new(labels, "code-toolbox-language", json_string(c->language ? c->language : "python"));
 	return labels;
 }
@@ -400,4 +417,19 @@ int daytona_sandbox_archive(struct op *op, const struct daytona_config *c, struc
 	if (change(op, c, s, "/sandbox/%s/autodelete/60", err) < 0)
 		return -1;
 	return change(op, c, s, "/sandbox/%s/archive", err);
+}
+
+int daytona_sandbox_capture(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *name, int64_t ms,
+			    struct err *err)
+{
+	int64_t deadline = loop_now_ms() + ms;
+	bool late = false;
+	cleanup_json json_t *body = json_pack("{s:s}", "name", name);
+	cleanup_free char *url = daytona_url(c->api_url, "/sandbox/%s/snapshot", DAYTONA_PARTS(s->id));
+	cleanup_daytona_answer struct daytona_answer answer = {0};
+	struct daytona_call call = {.method = "POST", .url = url, .json = body, .deadline_ms = ms, .repeat = HTTP_REPEAT_REJECTED};
+
+	if (daytona_perform(op, c, &call, &answer, err) < 0 || take_answer(s, answer.json, err) < 0)
+		return -1;
+	return wait_for(op, c, s, &goal_captured, deadline, &late, err);
 }

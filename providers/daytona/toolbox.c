@@ -202,10 +202,11 @@ int daytona_upload(struct op *op, const struct daytona_config *c, struct daytona
 	multipart_write_end(&tail, boundary);
 	cleanup_free char *url = daytona_url(s->toolbox, "/files/bulk-upload", NULL);
 	cleanup_free char *type = xasprintf("multipart/form-data; boundary=%s", boundary);
+	const struct http_piece pieces[] = {HTTP_PIECE(head.data, head.len), content, HTTP_PIECE(tail.data, tail.len)};
 	struct daytona_call call = {
 		.method = "POST",
 		.url = url,
-		.body = HTTP_PIECES(HTTP_PIECE(head.data, head.len), content, HTTP_PIECE(tail.data, tail.len)),
+		.body = {.pieces = pieces, .count = 3},
 		.content_type = type,
 		.accept = "*/*",
 		.deadline_ms = seconds * 1000,

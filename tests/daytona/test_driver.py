@@ -244,7 +244,8 @@ def release_and_destroy_end_a_running_command_with_proof():
                 got = s.lease_call(method, lease, {"cancelActiveWork": True}, useSessions=sessions)
                 check_equal(got, {"providerLeaseId": lease["providerLeaseId"], "state": "destroyed"})
                 check("error" in s.w.answer(key), "the command has no result")
-                check_equal((s.d.live(), s.d.state()["running"]), ([], 0))
+                s.no_live()
+                s.d.wait_for(lambda d: d.state()["running"] == 0, "the command has ended")
 
 
 @test

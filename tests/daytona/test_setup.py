@@ -1,0 +1,87 @@
+#!/usr/bin/python3
+"""wire: daytona, Interactive setup and templates."""
+
+from driver import check_includes, session
+from harness import check, check_equal, check_match, main, test
+
+MISSING = {"providerLeaseId": None, "status": "missing", "connectionSummary": None, "connectionPayload": None,
+           "metadata": {"provider": "daytona", "missing": True}}
+
+
+def start(s, more=None, **config):
+    return s.call("StartInteractiveSetup", {"sessionId": "setup-1", **(more or {})}, **config)
+
+
+@test
+def setup_makes_a_sandbox_that_a_person_reaches_over_ssh():
+    with session() as s:
+        got = start(s, {"connectionExpiresInMinutes": 30.9, "sourceTemplateRef": "base-snapshot"}, snapshot=None, image="node:20")
+        sandbox, = s.d.live()
+        labels = s.json(s.d.requests("POST", "/api/sandbox")[0])["labels"]
+        check_includes(labels, {"paperclip-purpose": "interactive_setup", "paperclip-setup-session-id": "setup-1"})
+        check_equal(s.d.requests("POST", "/ssh-access")[0]["query"], {"expiresInMinutes": "30"})
+        token = got["connectionPayload"]["token"]
+        expires = "2030-01-01T00:30:00.000Z"
+        cwd = got["metadata"]["remoteCwd"]
+        check_equal(got, {
+            "providerLeaseId": sandbox, "status": "waiting_for_user", "expiresAt": expires,
+            "connectionSummary": {"type": "ssh", "username": "token", "hostRedacted": True, "portRedacted": True, "commandRedacted": True,
+                                  "expiresAt": expires, "metadata": {"provider": "daytona", "expiresInMinutes": 30}},
+            "connectionPayload": {"type": "ssh", "command": f"ssh {token}@ssh.app.daytona.io", "token": token, "expiresAt": expires,
+                                  "metadata": {"provider": "daytona", "sensitive": True}},
+            "metadata": {"provider": "daytona", "sandboxId": sandbox, "sandboxState": "started", "shellCommand": "bash",
+                         "imageConfigured": False, "snapshotConfigured": True, "sourceTemplateRefRedacted": True, "target": "us",
+                         "timeoutMs": 30000, "remoteCwd": cwd, "connectionRedacted": True}})
+        again = s.call("GetInteractiveSetup", {"providerLeaseId": sandbox})
+        check_equal((again["connectionPayload"], "expiresAt" in again, "expiresAt" in again["connectionSummary"]), (None, False, False))
+        check_match(s.call("GetInteractiveSetup", {"providerLeaseId": sandbox, "includeConnectionPayload": True})["connectionPayload"]["token"], ".+")
+        cancelled = s.call("CancelInteractiveSetup", {"providerLeaseId": sandbox, "reason": "timed_out"})
+        check_equal(cancelled, {"status": "timed_out", "metadata": {"provider": "daytona", "sandboxId": sandbox, "reason": "timed_out"}})
+        s.no_live()
+
+
+@test
+def setup_that_fails_at_any_step_leaves_no_sandbox():
+    with session() as s:
+        for path in ("/work-dir", "/files/folder", "/ssh-access"):
+            for way in ({"status": 400, "reply": {"message": "no"}}, {"reset": True, "after": True}, {"status": 500}):
+                s.d.fault(path=path, times=None, **way)
+                s.error("StartInteractiveSetup", {"sessionId": "setup-1"})
+                s.d.clear_faults()
+                s.no_live()
+        s.d.fault(path="/ssh-access", status=200, reply={})
+        check_equal(s.error("StartInteractiveSetup", {"sessionId": "x"})["message"], "Daytona SSH access did not return a token or SSH command.")
+        s.no_live()
+
+
+@test
+def a_setup_that_is_gone_is_missing():
+    with session() as s:
+        for lease in ("none", None):
+            check_equal(s.call("GetInteractiveSetup", {"providerLeaseId": lease}), MISSING)
+            check_equal(s.call("CancelInteractiveSetup", {"providerLeaseId": lease}),
+                        {"status": "missing", "metadata": {"provider": "daytona", "missing": True, "reason": None}})
+
+
+@test
+def a_captured_template_is_a_snapshot_until_it_is_deleted():
+    with session() as s:
+        sandbox = start(s)["providerLeaseId"]
+        for label, name in ((" My Snapshot! v1.0 ", "my-snapshot-v1.0"), ("x" * 200, "x" * 96), ("!!!", None), (None, None)):
+            got = s.call("CaptureTemplate", {"providerLeaseId": sandbox, **({"templateLabel": label} if label else {})})
+            check_match(got["templateRef"], name or r"paperclip-env-1-[0-9a-f]{8}")
+            check_includes(got, {"templateKind": "snapshot", "metadata": {"provider": "daytona", "sandboxId": sandbox, "timeoutMs": 30000}})
+            check(got["templateRef"] in s.d.state()["snapshots"], "the snapshot is there")
+            check_equal(s.call("DeleteTemplate", {"templateRef": got["templateRef"]}),
+                        {"deleted": True, "metadata": {"provider": "daytona", "templateKind": "snapshot", "templateRefRedacted": True, "reason": None}})
+            check(got["templateRef"] not in s.d.state()["snapshots"], "the snapshot is gone")
+        check_equal(s.error("DeleteTemplate", {"templateRef": "none"})["message"], "Snapshot none not found")
+        check_equal(s.error("DeleteTemplate", {"templateRef": "x", "templateKind": "image"})["message"],
+                    "Daytona can delete snapshot templates only, not image.")
+        check_equal(s.error("CaptureTemplate")["message"], "Cannot capture a Daytona template without a setup sandbox lease.")
+        s.d.behave(plans={"capture": ["snapshotting", "error"]}, errorReason="disk")
+        check_equal(s.error("CaptureTemplate", {"providerLeaseId": sandbox})["message"],
+                    f"Sandbox {sandbox} snapshot failed with state: error, error reason: disk")
+
+
+main()
