@@ -269,7 +269,7 @@ int config_input_read(struct config_input *input, const struct cli_command *comm
 	cleanup_json json_t *config = NULL;
 	cleanup_err struct err err = ERR_INIT;
 
-	if (choose_driver(input, command, &provider) != CLI_OK)
+	if (choose_driver(input, command, &provider) != CLI_OK || !provider)
 		return CLI_USAGE;
 	if (read_config(input, &config, &err) < 0)
 		return cli_usage_error(command, "%s", err_text(&err));

@@ -15,6 +15,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+
 /* --- the toy provider --- */
 
 #define ACQUIRE_TURNS 8
@@ -282,13 +288,17 @@ TEST(destroy_ends_the_executes_of_its_lease_and_of_no_other_company)
 		CHECK_INT(host.answers[id], 1);
 }
 
-#define MANY 11000
+/* More than there are stacks; under valgrind these would not end in the time that a shutdown has. */
+static int many(void)
+{
+	return RUNNING_ON_VALGRIND ? 500 : 11000;
+}
 
 static void hang_many(struct host *host)
 {
 	char line[512];
 
-	for (int i = 0; i < MANY; i++) {
+	for (int i = 0; i < many(); i++) {
 		snprintf(line, sizeof(line),
 			 "{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"environmentExecute\",\"params\":{\"driverKey\":\"toy\","
 			 "\"companyId\":\"c\","
@@ -304,7 +314,7 @@ TEST(more_requests_than_stacks_are_all_answered)
 	struct host host;
 
 	CHECK_INT(run_worker(&host, hang_many, NULL), 0);
-	CHECK_INT(host.answers[9], MANY);
+	CHECK_INT(host.answers[9], many());
 	CHECK_INT(host.answers[10], 1);
 }
 
