@@ -119,15 +119,16 @@ function checkBinary(binary) {
  * this process ends as it ended. After a SIGKILL here the worker sees the end of its input when the host closes it.
  */
 function runAsChild(binary, args) {
-  const child = require('node:child_process').spawn(binary, args, { stdio: 'inherit' });
-  child.on('error', (error) => fail(`${binary} could not be started: ${error.message}`));
-
   /* A terminal sends these to the worker itself, being in the same process group. */
   const fromTerminal = [0, 1, 2].some((fd) => require('node:tty').isatty(fd)) ? ['SIGINT', 'SIGQUIT'] : [];
   const forwarded = ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'];
+  let child;
+  /* Before there is a worker: it may answer before the next line here runs, and be sent a signal. */
   for (const signal of forwarded) {
     process.on(signal, () => fromTerminal.includes(signal) || child.kill(signal));
   }
+  child = require('node:child_process').spawn(binary, args, { stdio: 'inherit' });
+  child.on('error', (error) => fail(`${binary} could not be started: ${error.message}`));
 
   child.on('exit', (code, signal) => {
     if (signal === null) process.exit(code);
