@@ -31,7 +31,8 @@ static bool is_ignored(uint32_t c)
 static bool is_disallowed(uint32_t c)
 {
 	return (c >= 0x80 && c <= 0x9F) || c == 0xA0 || (c >= 0x2000 && c <= 0x200A) || (c >= 0x200E && c <= 0x200F) ||
-	       (c >= 0x2028 && c <= 0x202F) || c == 0x205F || c == 0x3000 || (c >= 0xE000 && c <= 0xF8FF) || (c >= 0xFFFC && c <= 0xFFFF) || c >= 0xE0000;
+	       (c >= 0x2028 && c <= 0x202F) || c == 0x205F || c == 0x3000 || (c >= 0xE000 && c <= 0xF8FF) ||
+	       (c >= 0xFFFC && c <= 0xFFFF) || c >= 0xE0000;
 }
 
 /* Lower case, and the ASCII form of what only looks different. */
