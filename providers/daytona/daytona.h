@@ -45,7 +45,7 @@ struct daytona_config {
 	char *snapshot;
 	char *image;
 	char *language;
-	bool image_blank;    /* a string without text, which is an error */
+	bool image_blank; /* a string without text, which is an error */
 	bool snapshot_blank;
 	double timeout_ms;
 	double resources[DAYTONA_RESOURCES]; /* NaN: not set */
@@ -85,13 +85,13 @@ struct daytona_failure {
 struct daytona_call {
 	const char *method;
 	const char *url;
-	const json_t *json;           /* the body; NULL: none, or `body` */
+	const json_t *json; /* the body; NULL: none, or `body` */
 	struct http_body body;
-	const char *content_type;     /* of body */
-	const char *accept;           /* NULL: application/json */
-	int64_t deadline_ms;          /* of the whole call */
+	const char *content_type; /* of body */
+	const char *accept;       /* NULL: application/json */
+	int64_t deadline_ms;      /* of the whole call */
 	enum http_repeat repeat;
-	size_t answer_max;            /* 0: http's */
+	size_t answer_max; /* 0: http's */
 	bool long_lived;
 };
 
@@ -122,7 +122,7 @@ struct daytona_sandbox {
 	char *error_reason; /* as it is printed: "undefined" and "null" too */
 	bool has_error_reason;
 	bool recoverable;
-	char *toolbox;      /* base URL, with the id; NULL: not known yet */
+	char *toolbox; /* base URL, with the id; NULL: not known yet */
 };
 
 void daytona_sandbox_deinit(struct daytona_sandbox *s);
@@ -139,14 +139,15 @@ struct daytona_purpose {
 int daytona_sandbox_create(struct op *op, const struct daytona_config *c, const struct daytona_purpose *purpose,
 			   struct daytona_sandbox *ret, struct err *err);
 /* -1, ERR_NOT_FOUND: only if the service says so. */
-int daytona_sandbox_get(struct op *op, const struct daytona_config *c, const char *id, struct daytona_sandbox *s, struct err *err);
+int daytona_sandbox_get(struct op *op, const struct daytona_config *c, const char *id, struct daytona_sandbox *s,
+			struct err *err);
 /* Starts or recovers it unless it is started. */
 int daytona_sandbox_ensure_started(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, struct err *err);
 int daytona_sandbox_stop(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, struct err *err);
 int daytona_sandbox_archive(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, struct err *err);
 /* Makes a snapshot of it under that name. */
-int daytona_sandbox_capture(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *name, int64_t ms,
-			    struct err *err);
+int daytona_sandbox_capture(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *name,
+			    int64_t ms, struct err *err);
 /* Tries for up to ms, come what may (shielded). A sandbox that is not there is success. */
 int daytona_sandbox_delete(struct op *op, const struct daytona_config *c, const char *id_or_name, int64_t ms, struct err *err);
 /* As cleaning up after something else that failed: what remains is logged. */
@@ -159,8 +160,8 @@ struct daytona_run {
 	bool timed_out;
 	char *timeout_text; /* owned */
 	int exit_code;
-	json_t *answer;     /* owned */
-	const char *text;   /* borrowed from answer */
+	json_t *answer;   /* owned */
+	const char *text; /* borrowed from answer */
 	size_t len;
 };
 
@@ -169,14 +170,16 @@ void daytona_run_deinit(struct daytona_run *run);
 
 /* Makes the workspace's directory: owned path. Waits, like all of these. */
 int daytona_make_workspace(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, char **ret, struct err *err);
-int daytona_make_folder(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *path, struct err *err);
+int daytona_make_folder(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *path,
+			struct err *err);
 /* "bash" or "sh"; sh too if it cannot be found out. Only a cancelled fiber fails. */
-int daytona_find_shell(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char **ret, struct err *err);
+int daytona_find_shell(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char **ret,
+		       struct err *err);
 /* A deadline that passes, the service's or ours, is a result. If the sandbox was not started it is, and the command runs then. */
-int daytona_run_command(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *script, int64_t seconds,
-			struct daytona_run *ret, struct err *err);
-int daytona_upload(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *path, struct http_piece content,
-		   int64_t seconds, struct err *err);
+int daytona_run_command(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *script,
+			int64_t seconds, struct daytona_run *ret, struct err *err);
+int daytona_upload(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *path,
+		   struct http_piece content, int64_t seconds, struct err *err);
 /* Never fails and never takes long; not even a cancelled fiber leaves the file. */
 void daytona_remove_file(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *path);
 /* The toolbox's base URL is known after that. */
@@ -191,8 +194,8 @@ struct daytona_handle {
 	struct daytona_sandbox sandbox;
 	int64_t touched_ms;
 	unsigned pins;
-	bool gone;          /* released or destroyed: commands are refused until it is resumed */
-	char *session;      /* owned; NULL: none */
+	bool gone;     /* released or destroyed: commands are refused until it is resumed */
+	char *session; /* owned; NULL: none */
 	bool session_busy;
 	struct list session_waits;
 };
@@ -207,7 +210,8 @@ int daytona_handle_pin(struct op *op, const struct daytona_config *c, const stru
 		       struct daytona_handle **ret, struct err *err);
 void daytona_handle_unpin(struct daytona_state *state, struct daytona_handle *handle);
 /* A lease begins (again): takes the sandbox over. */
-void daytona_handle_put(struct op *op, const struct daytona_config *c, const struct request_base *base, struct daytona_sandbox *s);
+void daytona_handle_put(struct op *op, const struct daytona_config *c, const struct request_base *base,
+			struct daytona_sandbox *s);
 /* The lease ends. The name of its session, owned, or NULL. */
 char *daytona_handle_end(struct op *op, const struct daytona_config *c, const struct request_base *base, const char *lease_id);
 void daytona_handle_forget_all(struct daytona_state *state);
@@ -224,8 +228,8 @@ int daytona_realize_workspace(struct op *op, const struct realize_params *p, str
 /* --- sentinel.c --- */
 
 /* {path, token, result}: new reference. Waits. -1: it could not be written. */
-int daytona_sentinel_write(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const struct acquire_params *p,
-			   const char *cwd, json_t **ret, struct err *err);
+int daytona_sentinel_write(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s,
+			   const struct acquire_params *p, const char *cwd, json_t **ret, struct err *err);
 /* *ret: {path, token, result}, new reference, of the lease's metadata. Waits. */
 int daytona_sentinel_check(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const json_t *lease_metadata,
 			   json_t **ret, struct err *err);
@@ -242,12 +246,14 @@ bool daytona_is_git_network_command(const char *command, char *const *args);
 /* One line (wire: environmentExecute). */
 void daytona_write_script(struct buf *out, const struct execute_params *p, const char *stdin_path);
 /* One who ran out of time says so on stderr. */
-void daytona_report_timeout(struct op *op, const struct execute_params *p, double timeout_ms, const char *text, struct execute_result *ret);
+void daytona_report_timeout(struct op *op, const struct execute_params *p, double timeout_ms, const char *text,
+			    struct execute_result *ret);
 
 /* --- session.c --- */
 
-int daytona_session_run(struct op *op, const struct daytona_config *c, struct daytona_handle *handle, const struct execute_params *p,
-			const char *script, double timeout_ms, struct execute_result *ret, struct err *err);
+int daytona_session_run(struct op *op, const struct daytona_config *c, struct daytona_handle *handle,
+			const struct execute_params *p, const char *script, double timeout_ms, struct execute_result *ret,
+			struct err *err);
 /* Never fails. Ends what runs in it. */
 void daytona_session_delete(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *session);
 

@@ -419,15 +419,16 @@ int daytona_sandbox_archive(struct op *op, const struct daytona_config *c, struc
 	return change(op, c, s, "/sandbox/%s/archive", err);
 }
 
-int daytona_sandbox_capture(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *name, int64_t ms,
-			    struct err *err)
+int daytona_sandbox_capture(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *name,
+			    int64_t ms, struct err *err)
 {
 	int64_t deadline = loop_now_ms() + ms;
 	bool late = false;
 	cleanup_json json_t *body = json_pack("{s:s}", "name", name);
 	cleanup_free char *url = daytona_url(c->api_url, "/sandbox/%s/snapshot", DAYTONA_PARTS(s->id));
 	cleanup_daytona_answer struct daytona_answer answer = {0};
-	struct daytona_call call = {.method = "POST", .url = url, .json = body, .deadline_ms = ms, .repeat = HTTP_REPEAT_REJECTED};
+	struct daytona_call call = {
+		.method = "POST", .url = url, .json = body, .deadline_ms = ms, .repeat = HTTP_REPEAT_REJECTED};
 
 	if (daytona_perform(op, c, &call, &answer, err) < 0 || take_answer(s, answer.json, err) < 0)
 		return -1;

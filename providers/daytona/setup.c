@@ -40,8 +40,8 @@ static int minutes_of(const struct setup_params *p)
 /* --- ssh access --- */
 
 struct access {
-	char *command;    /* owned, like these */
-	char *token;      /* NULL: none was given */
+	char *command; /* owned, like these */
+	char *token;   /* NULL: none was given */
 	char *expires_at;
 };
 
@@ -64,11 +64,12 @@ static void access_read(const json_t *answer, int minutes, struct access *ret)
 		ret->command = js_trimmed(json_object_get(answer, "sshCommand"));
 	if (!ret->command && ret->token)
 		ret->command = xasprintf("ssh %s@ssh.app.daytona.io", ret->token);
-	ret->expires_at = xstrdup(str_nonempty(expires_at) ? expires_at : iso_time_format(now_ms() + minutes * 60000LL, fallback));
+	ret->expires_at = xstrdup(str_nonempty(expires_at) ? expires_at
+							   : iso_time_format(now_ms() + minutes * 60000LL, fallback));
 }
 
-static int open_access(struct op *op, const struct daytona_config *c, const struct daytona_sandbox *s, int minutes, struct access *ret,
-		       struct err *err)
+static int open_access(struct op *op, const struct daytona_config *c, const struct daytona_sandbox *s, int minutes,
+		       struct access *ret, struct err *err)
 {
 	cleanup_free char *base = daytona_url(c->api_url, "/sandbox/%s/ssh-access", DAYTONA_PARTS(s->id));
 	cleanup_free char *url = xasprintf("%s?expiresInMinutes=%d", base, minutes);
@@ -83,8 +84,8 @@ static int open_access(struct op *op, const struct daytona_config *c, const stru
 
 static json_t *access_summary(const struct access *a, int minutes)
 {
-	json_t *summary = json_pack("{s:s, s:s, s:b, s:b, s:b}", "type", "ssh", "username", "token", "hostRedacted", true, "portRedacted",
-				    true, "commandRedacted", true);
+	json_t *summary = json_pack("{s:s, s:s, s:b, s:b, s:b}", "type", "ssh", "username", "token", "hostRedacted", true,
+				    "portRedacted", true, "commandRedacted", true);
 	json_t *metadata = json_pack("{s:s}", "provider", "daytona");
 
 	if (a) {
@@ -117,7 +118,8 @@ static int apply_source(struct daytona_config *c, const struct setup_params *p, 
 	if (!str_nonempty(p->source_template_ref))
 		return 0;
 	if (!is_image && strcmp(kind, "snapshot") != 0)
-		return err_set(err, ERR_INVALID, "Daytona interactive setup can start from image or snapshot templates only, not %s.", kind);
+		return err_set(err, ERR_INVALID,
+			       "Daytona interactive setup can start from image or snapshot templates only, not %s.", kind);
 	free(c->image);
 	free(c->snapshot);
 	c->image = is_image ? xstrdup(p->source_template_ref) : NULL;
@@ -129,9 +131,10 @@ static json_t *setup_metadata(const struct daytona_config *c, const struct dayto
 			      const char *shell, const char *cwd)
 {
 	return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:o, s:o, s:s, s:b}", "provider", "daytona", "sandboxId", s->id,
-			 "sandboxState", s->state, "shellCommand", shell, "imageConfigured", c->image != NULL, "snapshotConfigured",
-			 c->snapshot != NULL, "sourceTemplateRefRedacted", str_nonempty(p->source_template_ref), "target",
-			 text_or_null(s->target), "timeoutMs", js_number_json(c->timeout_ms), "remoteCwd", cwd, "connectionRedacted", true);
+			 "sandboxState", s->state, "shellCommand", shell, "imageConfigured", c->image != NULL,
+			 "snapshotConfigured", c->snapshot != NULL, "sourceTemplateRefRedacted",
+			 str_nonempty(p->source_template_ref), "target", text_or_null(s->target), "timeoutMs",
+			 js_number_json(c->timeout_ms), "remoteCwd", cwd, "connectionRedacted", true);
 }
 
 static int describe_setup(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const struct setup_params *p,
@@ -170,8 +173,8 @@ int daytona_start_setup(struct op *op, const struct setup_params *p, json_t **re
 }
 
 /* 0 with *ret_missing: there is no such sandbox. */
-static int find_setup(struct op *op, const struct setup_params *p, struct daytona_config *c, struct daytona_sandbox *s, bool *ret_missing,
-		      struct err *err)
+static int find_setup(struct op *op, const struct setup_params *p, struct daytona_config *c, struct daytona_sandbox *s,
+		      bool *ret_missing, struct err *err)
 {
 	cleanup_err struct err e = ERR_INIT;
 
@@ -195,8 +198,8 @@ int daytona_get_setup(struct op *op, const struct setup_params *p, json_t **ret,
 	if (find_setup(op, p, &c, &s, &missing, err) < 0)
 		return -1;
 	if (missing) {
-		*ret = json_pack("{s:n, s:s, s:n, s:n, s:{s:s, s:b}}", "providerLeaseId", "status", "missing", "connectionSummary",
-				 "connectionPayload", "metadata", "provider", "daytona", "missing", true);
+		*ret = json_pack("{s:n, s:s, s:n, s:n, s:{s:s, s:b}}", "providerLeaseId", "status", "missing",
+				 "connectionSummary", "connectionPayload", "metadata", "provider", "daytona", "missing", true);
 		return 0;
 	}
 	if (daytona_sandbox_ensure_started(op, &c, &s, err) < 0)
@@ -216,15 +219,15 @@ int daytona_cancel_setup(struct op *op, const struct setup_params *p, json_t **r
 	if (find_setup(op, p, &c, &s, &missing, err) < 0)
 		return -1;
 	if (missing) {
-		*ret = json_pack("{s:s, s:{s:s, s:b, s:o}}", "status", "missing", "metadata", "provider", "daytona", "missing", true, "reason",
-				 text_or_null(p->reason));
+		*ret = json_pack("{s:s, s:{s:s, s:b, s:o}}", "status", "missing", "metadata", "provider", "daytona", "missing",
+				 true, "reason", text_or_null(p->reason));
 		return 0;
 	}
 	free(daytona_handle_end(op, &c, &p->base, s.id));
 	if (daytona_sandbox_delete(op, &c, s.id, DELETE_MS, err) < 0)
 		return -1;
-	*ret = json_pack("{s:s, s:{s:s, s:s, s:o}}", "status", str_eq(p->reason, "timed_out") ? "timed_out" : "cancelled", "metadata", "provider",
-			 "daytona", "sandboxId", s.id, "reason", text_or_null(p->reason));
+	*ret = json_pack("{s:s, s:{s:s, s:s, s:o}}", "status", str_eq(p->reason, "timed_out") ? "timed_out" : "cancelled",
+			 "metadata", "provider", "daytona", "sandboxId", s.id, "reason", text_or_null(p->reason));
 	return 0;
 }
 
@@ -269,7 +272,8 @@ static char *template_name(const struct setup_params *p)
 		return name;
 	if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
 		abort(); /* not for four bytes of a kernel that we run on */
-	cleanup_free char *fallback = xasprintf("paperclip-%s-%08x", p->base.environment_id ? p->base.environment_id : "", random);
+	cleanup_free char *fallback = xasprintf("paperclip-%s-%08x", p->base.environment_id ? p->base.environment_id : "",
+						random);
 	return daytona_template_name(fallback);
 }
 
@@ -289,10 +293,10 @@ int daytona_capture_template(struct op *op, const struct setup_params *p, json_t
 	    daytona_sandbox_capture(op, &c, &s, name, daytona_seconds(timeout_ms) * 1000, err) < 0)
 		return -1;
 	iso_time_format(now_ms(), captured_at);
-	*ret = json_pack("{s:s, s:s, s:{s:s, s:s, s:s, s:b, s:b, s:o}}", "templateKind", "snapshot", "templateRef", name, "metadata",
-			 "provider", "daytona", "sandboxId", s.id, "capturedAt", captured_at, "sourceTemplateRefRedacted",
-			 str_nonempty(p->source_template_ref), "previousTemplateRefRedacted", str_nonempty(p->previous_template_ref),
-			 "timeoutMs", js_number_json(timeout_ms));
+	*ret = json_pack("{s:s, s:s, s:{s:s, s:s, s:s, s:b, s:b, s:o}}", "templateKind", "snapshot", "templateRef", name,
+			 "metadata", "provider", "daytona", "sandboxId", s.id, "capturedAt", captured_at,
+			 "sourceTemplateRefRedacted", str_nonempty(p->source_template_ref), "previousTemplateRefRedacted",
+			 str_nonempty(p->previous_template_ref), "timeoutMs", js_number_json(timeout_ms));
 	return 0;
 }
 
@@ -326,7 +330,7 @@ int daytona_delete_template(struct op *op, const struct setup_params *p, json_t 
 		return err_set(err, ERR_INVALID, "templateRef is missing: there is no template to delete");
 	if (daytona_config_read(op, p->base.config, &c, err) < 0 || delete_snapshot(op, &c, p->template_ref, err) < 0)
 		return -1;
-	*ret = json_pack("{s:b, s:{s:s, s:s, s:b, s:o}}", "deleted", true, "metadata", "provider", "daytona", "templateKind", "snapshot",
-			 "templateRefRedacted", true, "reason", text_or_null(p->reason));
+	*ret = json_pack("{s:b, s:{s:s, s:s, s:b, s:o}}", "deleted", true, "metadata", "provider", "daytona", "templateKind",
+			 "snapshot", "templateRefRedacted", true, "reason", text_or_null(p->reason));
 	return 0;
 }
