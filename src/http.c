@@ -34,8 +34,8 @@ static long connections_max(void)
 struct http_client *http_client_create(const char *user_agent)
 {
 	struct http_client *client = xcalloc(1, sizeof(*client));
-	struct http_pool_limits short_calls = {.per_host = 64, .total = 128, .idle = 32};
-	struct http_pool_limits long_calls = {.per_host = connections_max(), .total = connections_max(), .idle = 32};
+	struct http_pool_limits short_calls = {.per_host = 64, .total = 128, .per_lane = 2};
+	struct http_pool_limits long_calls = {.per_host = connections_max(), .total = connections_max(), .per_lane = 64};
 
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		abort(); /* out of memory */

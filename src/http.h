@@ -88,15 +88,16 @@ struct http_piece {
 	void *arg;
 };
 
+/* Bytes in memory, or pieces if there are any. Zeroed: no body. */
 struct http_body {
+	const void *bytes; /* borrowed */
+	size_t size;
 	const struct http_piece *pieces; /* borrowed */
 	size_t count;
 };
 
+#define HTTP_BYTES(data, len) ((struct http_body){.bytes = (data), .size = (len)})
 #define HTTP_PIECE(data, len) ((struct http_piece){.kind = HTTP_PIECE_BYTES, .bytes = (data), .size = (int64_t)(len)})
-#define HTTP_PIECES(...) \
-	((struct http_body){(const struct http_piece[]){__VA_ARGS__}, sizeof((const struct http_piece[]){__VA_ARGS__}) / sizeof(struct http_piece)})
-#define HTTP_BYTES(data, len) HTTP_PIECES(HTTP_PIECE(data, len))
 /* A command's stdin as a piece. */
 struct http_piece http_input_piece(const struct input *input);
 

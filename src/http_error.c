@@ -45,34 +45,37 @@ static void format_address(const struct http_route *route, char *out, size_t siz
 	}
 }
 
-/* "connect ECONNREFUSED 127.0.0.1:1", and whose address it is where that says too little. */
-static int connect_failed(const struct http_route *route, CURL *easy, struct err *err)
+/* The address, and whose it is where that says too little: "10.0.0.1:443 (api.example)". Owned by the caller. */
+static char *format_place(const struct http_route *route)
 {
 	char address[INET6_ADDRSTRLEN + 16];
 	const struct url *u = &route->target->url;
+	cleanup_free char *own = xasprintf("%s:%d", u->host, url_effective_port(u));
+
+	format_address(route, address, sizeof(address));
+	if (is_via_proxy(route))
+		return xasprintf("%s (proxy %s, on the way to %s)", address, route->options->proxy_url, route->target->where);
+	if (*address == '\0' || strcmp(own, address) == 0)
+		return xstrdup(route->target->where);
+	return xasprintf("%s (%s)", address, route->target->where);
+}
+
+static int connect_failed(const struct http_route *route, CURL *easy, struct err *err)
+{
+	cleanup_free char *place = format_place(route);
 	long number = 0;
 
 	curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &number);
-	format_address(route, address, sizeof(address));
-	cleanup_free char *own = xasprintf("%s:%d", u->host, url_effective_port(u));
 	const char *name = errno_name(number);
 
-	if (is_via_proxy(route))
-		return err_set(err, ERR_TRANSPORT, "connect %s %s (proxy %s, on the way to %s)", name ? name : "failed", address,
-			       route->options->proxy_url, route->target->where);
-	if (strcmp(own, address) == 0)
-		return err_set(err, ERR_TRANSPORT, "connect %s %s", name ? name : "failed", address);
-	return err_set(err, ERR_TRANSPORT, "connect %s %s (%s)", name ? name : "failed", address, route->target->where);
+	return err_set(err, ERR_TRANSPORT, "connect %s %s", name ? name : "failed", place);
 }
 
 static int timed_out(const struct http_route *route, struct err *err)
 {
-	char address[INET6_ADDRSTRLEN + 16];
+	cleanup_free char *place = format_place(route);
 
-	format_address(route, address, sizeof(address));
-	return err_set(err, ERR_TIMEOUT, "connect ETIMEDOUT %s%s%s: no connection within %lld ms%s%s", address, *address ? " " : "",
-		       route->target->where, (long long)route->connect_ms, is_via_proxy(route) ? " through the proxy " : "",
-		       is_via_proxy(route) ? route->options->proxy_url : "");
+	return err_set(err, ERR_TIMEOUT, "connect ETIMEDOUT %s: no connection within %lld ms", place, (long long)route->connect_ms);
 }
 
 /* The numbers are OpenSSL's X509_V_ERR_…; the names are Node's. */

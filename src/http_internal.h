@@ -21,11 +21,13 @@ struct http_pool {
 	uv_timer_t *timer; /* owned; freed when it is closed */
 	unsigned transfers;
 	unsigned paused;   /* of them, those whose consumer is behind */
+	struct list lanes;
+	unsigned lane_connections; /* of one lane at most */
 };
 
 struct http_pool_limits {
 	long per_host, total; /* connections */
-	long idle;            /* kept open */
+	unsigned per_lane;    /* over HTTP/2 */
 };
 
 /* What a transfer has that is known to the pool: curl's private pointer. */
@@ -46,6 +48,26 @@ void http_pool_remove(struct http_pool *pool, struct http_handle *handle);
 /* Undo a callback's pause, from a fiber. May call the handle's callbacks. */
 void http_handle_resume_receiving(struct http_handle *handle);
 void http_handle_resume_sending(struct http_handle *handle);
+
+/* --- http_lane.c: how many calls a service gets at once --- */
+
+struct http_lane;
+
+struct http_ticket {
+	struct list *lanes;
+	struct http_lane *lane; /* NULL: none was entered */
+	bool opens;             /* the others wait for the connection that this call opens */
+};
+
+/* Waits until the call may begin. key: what shares connections. connections_max: to let others wait beyond. -1: see above. */
+int http_lane_enter(struct list *lanes, const char *key, unsigned connections_max, struct http_ticket *ret, struct err *err);
+/* The call has its connection. */
+void http_lane_opened(struct http_ticket *ticket);
+/* The service speaks HTTP/1. */
+void http_lane_is_serial(struct http_ticket *ticket);
+/* The call has ended; cause: it got no connection, and this is why; else NULL. A ticket without a lane is fine. */
+void http_lane_leave(struct http_ticket *ticket, const struct err *cause);
+void http_lanes_deinit(struct list *lanes);
 
 /* --- http_trust.c: which certificates are trusted --- */
 
@@ -109,7 +131,9 @@ int http_error_set(const struct http_route *route, CURL *easy, CURLcode code, bo
 /* --- http_upload.c: a request's body on its way --- */
 
 struct http_upload {
-	struct http_body body; /* borrowed */
+	const struct http_piece *pieces; /* borrowed, or `whole` */
+	size_t count;
+	struct http_piece whole; /* a body of bytes alone */
 	int64_t size;          /* of all; -1: unknown */
 	size_t piece;          /* the present one */
 	uint64_t offset;       /* in it */
@@ -127,7 +151,7 @@ struct http_upload {
 int http_upload_init(struct http_upload *upload, const struct http_body *body, struct http_handle *handle, struct err *err);
 void http_upload_deinit(struct http_upload *upload);
 bool http_upload_has_source(const struct http_upload *upload);
-/* The only piece of bytes, or NULL. An empty body is one. */
+/* The body if it is all in one place in memory (also an empty one), or NULL. */
 const struct http_piece *http_upload_bytes(const struct http_upload *upload);
 /* curl's callbacks; their argument is the upload. */
 size_t http_upload_on_read(char *room, size_t size, size_t count, void *upload);

@@ -4,7 +4,7 @@
  * handles are removed by their fibers, never from inside curl.
  *
  * After every action, timeouts included, the messages are read: the last transfer may have ended by a timeout. A failed poll is passed
- * on as CURL_CSELECT_ERR, so that curl finds the reason by itself.
+ * on as CURL_CSELECT_ERR; together with CURL_CSELECT_IN at first, so that curl reads the socket's error (a reset, say) and names it.
  */
 #include "http_internal.h"
 
@@ -19,6 +19,8 @@ struct watch {
 	uv_poll_t poll;
 	struct http_pool *pool;
 	curl_socket_t fd;
+	int events; /* that curl waits for */
+	bool failed;
 };
 
 static void on_freed(uv_handle_t *handle)
@@ -75,11 +77,26 @@ static int on_timer_wanted(CURLM *multi, long ms, void *arg)
 	return 0;
 }
 
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void on_poll_error(struct watch *watch)
+{
+	act(watch->pool, watch->fd, watch->failed ? CURL_CSELECT_ERR : CURL_CSELECT_ERR | CURL_CSELECT_IN);
+	watch->failed = true;
+	/* libuv has stopped it. Where curl still wants to know, it gets one more error, and a plain one. */
+	if (!uv_is_closing((uv_handle_t *)&watch->poll))
+		uv_poll_start(&watch->poll, watch->events, on_poll);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
-	const struct watch *watch = poll->data;
-	int action = status < 0 ? CURL_CSELECT_ERR : 0;
+	struct watch *watch = poll->data;
+	int action = 0;
 
+	if (status < 0) {
+		on_poll_error(watch);
+		return;
+	}
 	if (events & UV_READABLE)
 		action |= CURL_CSELECT_IN;
 	if (events & UV_WRITABLE)
@@ -106,7 +123,6 @@ static int on_socket_wanted(CURL *easy, curl_socket_t fd, int what, void *arg, v
 {
 	struct http_pool *pool = arg;
 	struct watch *watch = known;
-	int events = 0;
 
 	(void)easy;
 	if (what == CURL_POLL_REMOVE) {
@@ -118,11 +134,8 @@ static int on_socket_wanted(CURL *easy, curl_socket_t fd, int what, void *arg, v
 	}
 	if (!watch && !(watch = watch_create(pool, fd)))
 		return -1; /* curl fails its transfers */
-	if (what & CURL_POLL_IN)
-		events |= UV_READABLE;
-	if (what & CURL_POLL_OUT)
-		events |= UV_WRITABLE;
-	return uv_poll_start(&watch->poll, events, on_poll) < 0 ? -1 : 0;
+	watch->events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+	return uv_poll_start(&watch->poll, watch->events, on_poll) < 0 ? -1 : 0;
 }
 
 void http_pool_init(struct http_pool *pool, struct http_client *client, const struct http_pool_limits *limits)
@@ -140,13 +153,17 @@ void http_pool_init(struct http_pool *pool, struct http_client *client, const st
 	curl_multi_setopt(pool->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)STREAMS_MAX);
 	curl_multi_setopt(pool->multi, CURLMOPT_MAX_HOST_CONNECTIONS, limits->per_host);
 	curl_multi_setopt(pool->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, limits->total);
-	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, limits->idle);
+	/* All may be kept when they are idle: else a burst would close and open them in turn. They are too old after a minute. */
+	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, limits->total);
+	list_init(&pool->lanes);
+	pool->lane_connections = limits->per_lane;
 }
 
 void http_pool_deinit(struct http_pool *pool)
 {
 	assert(pool->transfers == 0);
 	curl_multi_cleanup(pool->multi); /* closes connections, and so still calls on_socket_wanted */
+	http_lanes_deinit(&pool->lanes);
 	pool->timer->data = pool->timer;
 	uv_close((uv_handle_t *)pool->timer, on_freed);
 }

@@ -67,8 +67,6 @@ static int set_tls(CURL *easy, struct http_route *route, struct err *err)
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-	/* Rather a stream of a connection that is being opened than one more connection. */
-	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
 	set_proxy(easy, route->options, trusted);
 	return 0;
 }

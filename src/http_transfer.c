@@ -25,6 +25,7 @@
 struct transfer {
 	struct http_handle handle;
 	struct http_pool *pool;
+	struct http_ticket ticket;
 	const struct http_request *request;
 	struct http_response *response;
 	struct http_outcome *outcome;
@@ -72,6 +73,8 @@ static int on_request(void *arg, char *remote, char *local, int remote_port, int
 	t->requests++;
 	t->outcome->sent = t->response->sent = true;
 	t->moved_ms = loop_now_ms();
+	http_lane_opened(&t->ticket);
+	event_set(&t->handle.event); /* from here on its silence is measured */
 	return CURL_PREREQFUNC_OK;
 }
 
@@ -96,8 +99,7 @@ static void end_headers(struct transfer *t)
 	if (t->response->status < 200)
 		return;
 	t->headers_done = true;
-	if (is_streaming(t->request))
-		event_set(&t->handle.event);
+	event_set(&t->handle.event);
 }
 
 static size_t on_header(char *line, size_t size, size_t count, void *arg)
@@ -109,8 +111,12 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
 	t->moved_ms = loop_now_ms();
 	if (t->headers_done)
 		return len; /* a trailer */
+	if (!t->answering)
+		event_set(&t->handle.event); /* another deadline runs now */
 	t->answering = true;
 	if (status) {
+		if (len > 7 && line[5] == '1')
+			http_lane_is_serial(&t->ticket);
 		http_headers_deinit(&t->response->headers);
 		t->response->status = status;
 	} else if (len <= 2 && (*line == '\r' || *line == '\n')) {
@@ -332,7 +338,7 @@ static int wait_for_more(struct transfer *t, struct err *err)
 	int64_t limit = silence_limit(t), left = -1;
 	bool set;
 
-	if (t->pool->paused > 0) {
+	if (t->pool->paused > 0 || (t->headers_done && t->handle.send_paused)) {
 		t->moved_ms = loop_now_ms();
 		left = PAUSED_LOOK_MS;
 	} else if (limit > 0) {
@@ -371,8 +377,15 @@ static int run(struct transfer *t, struct err *err)
 			return 0;
 		if (t->upload.err.kind != ERR_NONE && !t->handle.done)
 			return err_move(err, &t->upload.err);
-		if (t->handle.done && t->inbox.len == 0)
+		if (t->handle.done && t->inbox.len == 0) {
+			/* libcurl takes headers that end with the connection for an answer without a body. */
+			if (t->handle.code == CURLE_OK && !t->headers_done)
+				return fail(t, CURLE_PARTIAL_FILE, err);
 			return t->handle.code == CURLE_OK ? 0 : fail(t, t->handle.code, err);
+		}
+		/* An answer may come, and end, before the body was sent. libcurl sees that only while sending is not paused. */
+		if (t->headers_done)
+			http_handle_resume_sending(&t->handle);
 		if (!t->handle.done && wait_for_more(t, err) < 0)
 			return -1;
 	}
@@ -414,6 +427,36 @@ static size_t body_max(const struct http_request *request)
 	return is_streaming(request) ? BODY_ON_ERROR_MAX : HTTP_BODY_MAX;
 }
 
+/* Plain connections, to this machine, need no turn: each call has its own. */
+static int enter_lane(struct transfer *t, struct err *err)
+{
+	const struct http_options *options = t->request->options;
+
+	if (strcmp(t->route.target->url.scheme, "https") != 0)
+		return 0;
+	cleanup_free char *key = xasprintf("%s|%s|%s", t->route.target->where, options && options->proxy_url ? options->proxy_url : "",
+					   options && options->ca_file ? options->ca_file : "");
+
+	return http_lane_enter(&t->pool->lanes, key, t->pool->lane_connections, &t->ticket, err);
+}
+
+static int perform(struct transfer *t, struct err *err)
+{
+	struct err failure = ERR_INIT;
+
+	t->route.client->stats.requests++;
+	http_pool_add(t->pool, &t->handle);
+	if (http_upload_has_source(&t->upload))
+		fiber_group_start(&t->fibers, http_upload_fill, &t->upload);
+	int rc = run(t, &failure);
+	bool unconnected = rc < 0 && t->handle.done && t->requests == 0;
+
+	end_upload(t);
+	http_pool_remove(t->pool, &t->handle);
+	http_lane_leave(&t->ticket, unconnected ? &failure : NULL);
+	return rc < 0 ? err_move(err, &failure) : 0;
+}
+
 int http_transfer(struct http_client *client, const struct http_request *request, const struct http_target *target,
 		  struct http_response *response, struct http_outcome *ret, struct err *err)
 {
@@ -434,17 +477,10 @@ int http_transfer(struct http_client *client, const struct http_request *request
 	};
 	response->body.max = body_max(request);
 	fiber_group_init(&t->fibers);
-	if (configure(t, err) == 0) {
-		client->stats.requests++;
-		http_pool_add(t->pool, &t->handle);
-		if (http_upload_has_source(&t->upload))
-			fiber_group_start(&t->fibers, http_upload_fill, &t->upload);
-		rc = run(t, err);
-		end_upload(t);
-		http_pool_remove(t->pool, &t->handle);
-	} else {
+	if (configure(t, err) < 0)
 		ret->hopeless = true;
-	}
+	else if (enter_lane(t, err) == 0)
+		rc = perform(t, err);
 	deinit(t);
 	free(t);
 	return rc;

@@ -41,9 +41,9 @@ static int64_t piece_size(const struct http_piece *piece)
 
 static const struct http_piece *source_of(const struct http_upload *u)
 {
-	for (size_t i = 0; i < u->body.count; i++)
-		if (is_source(&u->body.pieces[i]))
-			return &u->body.pieces[i];
+	for (size_t i = 0; i < u->count; i++)
+		if (is_source(&u->pieces[i]))
+			return &u->pieces[i];
 	return NULL;
 }
 
@@ -51,11 +51,16 @@ int http_upload_init(struct http_upload *u, const struct http_body *body, struct
 {
 	unsigned sources = 0;
 
-	*u = (struct http_upload){.body = *body, .handle = handle, .staged = BUF_INIT(STAGED_MAX)};
-	for (size_t i = 0; i < body->count; i++) {
-		int64_t size = piece_size(&body->pieces[i]);
+	*u = (struct http_upload){.pieces = body->pieces, .count = body->count, .handle = handle, .staged = BUF_INIT(STAGED_MAX)};
+	if (u->count == 0) {
+		u->whole = HTTP_PIECE(body->bytes, body->size);
+		u->pieces = &u->whole;
+		u->count = 1;
+	}
+	for (size_t i = 0; i < u->count; i++) {
+		int64_t size = piece_size(&u->pieces[i]);
 
-		sources += is_source(&body->pieces[i]);
+		sources += is_source(&u->pieces[i]);
 		u->size = size < 0 || u->size < 0 ? -1 : u->size + size;
 	}
 	if (sources > 1)
@@ -76,11 +81,7 @@ bool http_upload_has_source(const struct http_upload *u)
 
 const struct http_piece *http_upload_bytes(const struct http_upload *u)
 {
-	static const struct http_piece empty = {.kind = HTTP_PIECE_BYTES, .bytes = "", .size = 0};
-
-	if (u->body.count == 0)
-		return &empty;
-	return u->body.count == 1 && u->body.pieces[0].kind == HTTP_PIECE_BYTES ? &u->body.pieces[0] : NULL;
+	return u->count == 1 && u->pieces[0].kind == HTTP_PIECE_BYTES ? &u->pieces[0] : NULL;
 }
 
 /* --- for curl --- */
@@ -134,7 +135,7 @@ static size_t read_source(struct http_upload *u, char *room, size_t n)
 
 static size_t read_piece(struct http_upload *u, char *room, size_t n)
 {
-	const struct http_piece *piece = &u->body.pieces[u->piece];
+	const struct http_piece *piece = &u->pieces[u->piece];
 
 	if (piece->kind == HTTP_PIECE_BYTES)
 		return read_bytes(u, piece, room, n);
@@ -148,7 +149,7 @@ size_t http_upload_on_read(char *room, size_t size, size_t count, void *arg)
 	uint64_t left = u->size >= 0 ? (uint64_t)u->size - u->given : SIZE_MAX;
 	size_t want = size * count < left ? size * count : (size_t)left;
 
-	while (u->piece < u->body.count && want > 0) {
+	while (u->piece < u->count && want > 0) {
 		size_t n = read_piece(u, room, want);
 
 		if (n == CURL_READFUNC_ABORT || n == CURL_READFUNC_PAUSE)
