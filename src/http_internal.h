@@ -165,6 +165,8 @@ void http_upload_fill(void *upload);
 int http_headers_add_line(struct http_headers *headers, const char *line, size_t len);
 void http_headers_deinit(struct http_headers *headers);
 const char *http_headers_get(const struct http_headers *headers, const char *name);
+/* 0, or -1, ERR_INVALID: a character that would let the header add others. where: for the text, which never shows the value. */
+int http_header_check(const struct http_header *header, const char *where, struct err *err);
 /* "HTTP/1.1 200 OK" or "HTTP/2 200": the status; 0: no status line. */
 int http_status_of_line(const char *line, size_t len);
 

@@ -58,6 +58,24 @@ const char *http_headers_get(const struct http_headers *headers, const char *nam
 	return NULL;
 }
 
+/* A line end in a name or value would let it add headers, or a request, of its own. */
+static bool is_safe(const struct http_header *h)
+{
+	if (!*h->name || strpbrk(h->name, " :\r\n\t"))
+		return false;
+	for (const char *c = h->value; *c; c++)
+		if (((unsigned char)*c < ' ' && *c != '\t') || *c == 0x7F)
+			return false;
+	return true;
+}
+
+int http_header_check(const struct http_header *header, const char *where, struct err *err)
+{
+	if (is_safe(header))
+		return 0;
+	return err_set(err, ERR_INVALID, "the header %s for %s holds a character that is not allowed there", header->name, where);
+}
+
 int http_status_of_line(const char *line, size_t len)
 {
 	const char *blank = len > 5 && memcmp(line, "HTTP/", 5) == 0 ? memchr(line, ' ', len) : NULL;

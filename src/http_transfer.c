@@ -173,17 +173,6 @@ static void suppress_header(struct transfer *t, const char *name)
 	t->headers = curl_slist_append(t->headers, line);
 }
 
-/* A line end in a name or value would let it add headers, or a request, of its own. */
-static bool is_safe(const struct http_header *h)
-{
-	if (!*h->name || strpbrk(h->name, " :\r\n\t"))
-		return false;
-	for (const char *c = h->value; *c; c++)
-		if (((unsigned char)*c < ' ' && *c != '\t') || *c == 0x7F)
-			return false;
-	return true;
-}
-
 static int set_headers(struct transfer *t, struct err *err)
 {
 	bool has_content_type = false, has_user_agent = false;
@@ -191,9 +180,8 @@ static int set_headers(struct transfer *t, struct err *err)
 	for (const struct http_header *h = t->request->headers; h && h->name; h++) {
 		if (!h->value)
 			continue;
-		if (!is_safe(h))
-			return err_set(err, ERR_INVALID, "the header %s for %s holds a character that is not allowed there", h->name,
-				       t->route.target->where);
+		if (http_header_check(h, t->route.target->where, err) < 0)
+			return -1;
 		has_content_type = has_content_type || strcasecmp(h->name, "Content-Type") == 0;
 		has_user_agent = has_user_agent || strcasecmp(h->name, "User-Agent") == 0;
 		add_header(t, h->name, h->value);

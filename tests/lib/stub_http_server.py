@@ -371,7 +371,7 @@ async def read_frame(c):
 
 
 async def on_ws(c, r):
-    """Echoes. Texts are orders: "close 1000", "reset", "drop" (FIN without a close frame), "ping", "send N", "fragments"."""
+    """Echoes. Texts are orders: "close 1000", "reset", "drop" (FIN without a close frame), "ping", "send N", "fragments", "mute"."""
     how = r.query.get("how")
     if how == "refuse":
         return await c.answer_json(404, {"message": "not found: command not found"})
@@ -398,6 +398,8 @@ async def on_ws(c, r):
             c.reset()
         elif order[0] == "drop":
             c.close()
+        elif order[0] == "mute":
+            await asyncio.sleep(3600)
         elif order[0] == "ping":
             await c.send(frame(9, b"are you there"))
             opcode, payload = await read_frame(c)
