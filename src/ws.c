@@ -186,7 +186,7 @@ static int upgrade(struct ws *ws, const struct ws_request *request, struct http_
 {
 	unsigned char random[WEBSOCKET_KEY_BYTES];
 	char key[WEBSOCKET_KEY_SIZE], expected[WEBSOCKET_ACCEPT_SIZE];
-	size_t head;
+	size_t head = 0;
 
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		return err_set(err, ERR_SYSTEM, "no random bytes");
