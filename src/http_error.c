@@ -199,7 +199,8 @@ int http_error_set(const struct http_route *route, CURL *easy, CURLcode code, bo
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_BAD_CONTENT_ENCODING:
 		*ret_hopeless = true;
-		return err_set(err, ERR_PROTOCOL, "the answer of %s is malformed: %s", where, *route->error ? route->error : curl_easy_strerror(code));
+		return err_set(err, ERR_PROTOCOL, "the answer of %s is malformed: %s", where,
+			       *route->error ? route->error : curl_easy_strerror(code));
 	default:
 		return err_set(err, ERR_TRANSPORT, "request to %s failed: %s", where, *route->error ? route->error : curl_easy_strerror(code));
 	}
