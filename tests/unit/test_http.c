@@ -587,6 +587,7 @@ HTTP_TEST(a_post_that_dies_on_a_kept_connection_is_not_sent_again)
 	cleanup_http_response struct http_response r = {0}, s = {0};
 	cleanup_err struct err err = ERR_INIT;
 
+	CHECK(first);
 	CHECK_INT(http_perform(client, &(struct http_request){.method = "POST", .url = url}, &r, &err), -1);
 	CHECK(err_is(&err, ERR_TRANSPORT) && r.sent);
 	CHECK(str_starts_with(err_text(&err), "socket hang up (127.0.0.1:"));
@@ -648,8 +649,8 @@ static void call_until_cancelled(void *arg)
 	struct cancelled_call *call = arg;
 	cleanup_free char *url = stub_url(strcmp(call->path, "/full") == 0 ? "full" : "http", "%s", call->path);
 	cleanup_err struct err err = ERR_INIT;
-	cleanup_free char *body = perform(&(struct http_request){.url = url}, &err);
 
+	free(perform(&(struct http_request){.url = url}, &err));
 	call->kind = err.kind;
 	call->done = true;
 }
