@@ -316,7 +316,7 @@ static int receive_or_ping(struct ws *ws, size_t *ret_n, struct err *err)
 		return -1;
 	rc = receive(ws, ms, ret_n, &silence);
 	if (rc < 0 && err_is(&silence, ERR_TIMEOUT) && deadline_left_ms() > 0)
-		return err_set(err, ERR_TIMEOUT, "%s has been silent for %lld ms and does not answer a ping", ws->target.where, (long long)(2 * ms));
+		return err_set(err, ERR_TIMEOUT, "%s has been silent for %lld ms and does not answer a ping", ws->target.where, 2 * (long long)ms);
 	return rc < 0 ? err_move(err, &silence) : rc;
 }
 
