@@ -5,11 +5,11 @@
 #include "ws.h"
 
 #include "base/mem.h"
+#include "base/random.h"
 #include "fd_watch.h"
 #include "http_internal.h"
 
 #include <string.h>
-#include <sys/random.h>
 
 #define HEAD_MAX 65536
 #define REFUSAL_MAX 65536
@@ -188,8 +188,7 @@ static int upgrade(struct ws *ws, const struct ws_request *request, struct http_
 	char key[WEBSOCKET_KEY_SIZE], expected[WEBSOCKET_ACCEPT_SIZE];
 	size_t head = 0;
 
-	if (getrandom(random, sizeof(random), 0) != sizeof(random))
-		return err_set(err, ERR_SYSTEM, "no random bytes");
+	random_bytes(random, sizeof(random));
 	websocket_key(random, key);
 	websocket_accept(key, expected);
 	refusal->sent = true;
@@ -260,7 +259,8 @@ static int queue(struct ws *ws, enum websocket_opcode opcode, const void *payloa
 {
 	unsigned char mask[4];
 
-	if (getrandom(mask, sizeof(mask), 0) != sizeof(mask) || websocket_write(&ws->out, opcode, mask, payload, len) < 0)
+	random_bytes(mask, sizeof(mask));
+	if (websocket_write(&ws->out, opcode, mask, payload, len) < 0)
 		return err_set(err, ERR_BUSY, "%s does not take what is sent over the WebSocket", ws->target.where);
 	return 0;
 }

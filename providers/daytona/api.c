@@ -4,7 +4,6 @@
 #include "protocol/url.h"
 
 #include <string.h>
-#include <sys/random.h>
 
 /* The daemon answers session logs with their streams apart from 0.167.0 on. */
 #define SDK_VERSION "0.203.0"
@@ -134,16 +133,4 @@ char *daytona_url(const char *base, const char *path, const char *const *parts)
 		}
 	}
 	return buf_steal(&url);
-}
-
-char *daytona_uuid(void)
-{
-	unsigned char b[16];
-
-	if (getrandom(b, sizeof b, 0) != (ssize_t)sizeof b)
-		abort(); /* not for 16 bytes of a kernel that we run on */
-	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
-	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-	return xasprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4],
-			 b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }

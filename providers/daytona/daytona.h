@@ -22,6 +22,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "fiber.h"
 #include "http.h"
 #include "provider.h"
@@ -109,8 +110,6 @@ int daytona_perform(struct op *op, const struct daytona_config *c, const struct 
 /* <base><path>, where each %s of the path is percent-encoded as one part. Owned. */
 char *daytona_url(const char *base, const char *path, const char *const *parts);
 #define DAYTONA_PARTS(...) ((const char *const[]){__VA_ARGS__, NULL})
-/* RFC 9562, version 4; owned. */
-char *daytona_uuid(void);
 
 /* --- sandbox.c --- */
 

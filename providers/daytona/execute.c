@@ -100,7 +100,7 @@ static int run_in_sandbox(struct op *op, const struct daytona_config *c, struct 
 {
 	double timeout_ms = timeout_of(p, c);
 	bool in_session = c->use_sessions && !p->bypass_session;
-	cleanup_free char *uuid = daytona_uuid();
+	cleanup_free char *uuid = random_uuid();
 	cleanup_free char *stdin_path = p->stdin_data ? xasprintf("/tmp/paperclip-stdin-%s", uuid) : NULL;
 	cleanup_buf struct buf script = BUF_INIT(BUF_UNBOUNDED);
 	int rc = 0;

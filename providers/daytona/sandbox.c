@@ -357,7 +357,7 @@ int daytona_sandbox_create(struct op *op, const struct daytona_config *c, const 
 
 	if (daytona_config_check_create(c, err) < 0)
 		return -1;
-	cleanup_free char *uuid = daytona_uuid();
+	cleanup_free char *uuid = random_uuid();
 	cleanup_free char *name = xasprintf("paperclip-%s", uuid);
 	cleanup_json json_t *body = create_body(c, purpose, name);
 	if (create(op, c, name, body, ret, err) < 0)

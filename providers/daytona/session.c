@@ -69,7 +69,7 @@ static void unlock(struct daytona_handle *handle)
 
 static int create(struct op *op, const struct daytona_config *c, struct daytona_handle *handle, struct err *err)
 {
-	cleanup_free char *uuid = daytona_uuid();
+	cleanup_free char *uuid = random_uuid();
 	cleanup_free char *name = xasprintf("paperclip-%s", uuid);
 	cleanup_json json_t *body = json_pack("{s:s}", "sessionId", name);
 	cleanup_daytona_answer struct daytona_answer answer = {0};

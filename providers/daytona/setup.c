@@ -6,7 +6,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #define CALL_MS 60000
@@ -270,8 +269,7 @@ static char *template_name(const struct setup_params *p)
 
 	if (name)
 		return name;
-	if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
-		abort(); /* not for four bytes of a kernel that we run on */
+	random_bytes(&random, sizeof random);
 	cleanup_free char *fallback = xasprintf("paperclip-%s-%08x", p->base.environment_id ? p->base.environment_id : "",
 						random);
 	return daytona_template_name(fallback);

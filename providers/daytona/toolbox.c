@@ -6,7 +6,6 @@
 #include "protocol/url.h"
 
 #include <string.h>
-#include <sys/random.h>
 
 #define HOME_DEFAULT "/home/daytona"
 #define WORKSPACE "paperclip-workspace"
@@ -193,8 +192,7 @@ int daytona_upload(struct op *op, const struct daytona_config *c, struct daytona
 
 	if (daytona_find_toolbox(op, c, s, err) < 0)
 		return -1;
-	if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
-		abort(); /* not for so few bytes of a kernel that we run on */
+	random_bytes(random, sizeof random);
 	multipart_boundary(random, boundary);
 	multipart_write_field(&head, boundary, "files[0].path", path);
 	multipart_write_file_head(&head, boundary, "files[0].file", slash ? slash + 1 : path, "application/octet-stream");

@@ -2,12 +2,12 @@
 #include "fake.h"
 
 #include "base/mem.h"
+#include "base/random.h"
 #include "fs.h"
 #include "log.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -82,19 +82,6 @@ static int lease_answer(struct op *op, const struct request_base *base, const ch
 				  "reuseLease", lease->reuse_lease, "remoteCwd", cwd, "fakeRootDir", lease->root.path,
 				  "resumedLease", resumed);
 	return 0;
-}
-
-/* RFC 9562, version 4. */
-static char *random_uuid(void)
-{
-	unsigned char b[16];
-
-	if (getrandom(b, sizeof b, 0) != (ssize_t)sizeof b)
-		abort(); /* not for 16 bytes of a kernel that we run on */
-	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
-	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-	return xasprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4],
-			 b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
 static bool reuses_lease(const struct request_base *base)
