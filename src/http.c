@@ -8,8 +8,10 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "secret.h"
 
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -209,14 +211,31 @@ static void describe_timeout(const struct http_request *request, const struct ht
 		err_set(err, ERR_TIMEOUT, "no complete answer from %s before the deadline", target->where);
 }
 
+/* Services echo what they were sent into their errors. Of "Bearer x" the secret is x. */
+static void hold_credentials(const struct http_request *request, struct secret_set *set)
+{
+	static const char *const names[] = {"Authorization", "X-API-Key", "X-Access-Token", "Cookie"};
+
+	for (const struct http_header *h = request->headers; h && h->name; h++) {
+		for (size_t i = 0; h->value && i < sizeof(names) / sizeof(*names); i++) {
+			const char *blank = strchr(h->value, ' ');
+
+			if (strcasecmp(h->name, names[i]) == 0)
+				secret_set_hold(set, blank ? blank + 1 : h->value);
+		}
+	}
+}
+
 int http_perform(struct http_client *client, const struct http_request *request, struct http_response *response, struct err *err)
 {
 	struct http_target target = {0};
 	struct fiber_scope scope;
+	struct secret_set held = {0};
 	struct err failure = ERR_INIT;
 	int64_t started_ms = loop_now_ms();
 
 	*response = (struct http_response){0};
+	hold_credentials(request, &held);
 	deadline_enter(&scope, request->deadlines.total_ms > 0 ? request->deadlines.total_ms : DEADLINE_NONE);
 	int rc = http_target_init(&target, request->url, false, &failure);
 
@@ -225,6 +244,7 @@ int http_perform(struct http_client *client, const struct http_request *request,
 	describe_timeout(request, &target, started_ms, &failure);
 	scope_leave(&scope);
 	http_target_deinit(&target);
+	secret_set_deinit(&held);
 	response->total_ms = loop_now_ms() - started_ms;
 	if (rc < 0)
 		return err_move(err, &failure);

@@ -14,7 +14,8 @@
  * delay no others. Cancelling the fiber ends the transfer at once.
  *
  * Rules that no caller can change: TLS is verified; plain http goes to loopback hosts only; redirects to another origin are not
- * followed; proxies come from the options alone, never from the environment; errors name the host, never paths, queries or headers.
+ * followed; proxies come from the options alone, never from the environment; errors name the host, never paths, queries or headers;
+ * the credentials in the usual headers are masked in all that leaves the worker (secret.h).
  *
  * Errors:
  *	ERR_INVALID    the request or its options are wrong: nothing was sent

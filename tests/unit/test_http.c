@@ -1,5 +1,8 @@
 #include "http_test.h"
 
+#include "secret.h"
+#include "worker.h"
+
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -203,6 +206,40 @@ HTTP_TEST(plain_http_is_for_loopback_only_and_urls_hold_no_credentials)
 	check_fails(&(struct http_request){.url = "ftp://service.example/"}, ERR_INVALID, "requests go to https:// addresses only, not to ftp://");
 	check_fails(&(struct http_request){.url = "no url"}, ERR_INVALID, "the URL has no scheme");
 	check_fails(&(struct http_request){.url = "file:///etc/passwd"}, ERR_INVALID, "requests go to https:// addresses only, not to file://");
+}
+
+HTTP_TEST(credentials_that_were_sent_are_masked_from_then_on)
+{
+	cleanup_free char *url = stub_url("http", "/ok");
+	const struct http_header headers[] = {{"authorization", "Bearer token-1234"}, {"X-API-KEY", "e2b_0123"}, {"X-Other", "not-secret"}, {0}};
+	cleanup_free char *body = perform(&(struct http_request){.url = url, .headers = headers}, NULL);
+	char *text = xstrdup("bad key e2b_0123, bad token token-1234 (Bearer), not-secret");
+
+	secret_mask_string(&text);
+	CHECK_STR(text, "bad key ***, bad token *** (Bearer), not-secret");
+	free(text);
+	secret_forget();
+}
+
+static int call_from_worker(struct worker *w, void *arg)
+{
+	cleanup_http_response struct http_response r = {0};
+
+	CHECK_INT(http_perform(worker_http(w), &(struct http_request){.method = "GET", .url = arg}, &r, NULL), 0);
+	CHECK(worker_http(w) == worker_http(w));
+	CHECK_STR(r.body.data, "ok");
+	return 7;
+}
+
+TEST(a_workers_client_ends_with_it)
+{
+	static const struct provider *const none[] = {NULL};
+	cleanup_free char *url = stub_url("http", "/ok");
+	struct worker *w = NULL;
+
+	CHECK_INT(worker_create(&(struct worker_options){.version = "1", .providers = none}, &w, NULL), 0);
+	CHECK_INT(worker_run(w, call_from_worker, url), 7);
+	worker_destroy(w);
 }
 
 /* --- bodies that are not in memory --- */

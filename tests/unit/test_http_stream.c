@@ -461,9 +461,9 @@ HTTP_TEST(while_a_stream_over_http2_is_held_short_calls_go_on_and_other_streams_
 
 HTTP_TEST(streams_that_the_service_resets_are_errors_or_repeated)
 {
-	struct consumer c = {0}, again = {0};
-	cleanup_http_response struct http_response r = {0}, refused = {0};
-	cleanup_err struct err err = ERR_INIT, reset = ERR_INIT;
+	struct consumer c = {0}, again = {0}, never = {0};
+	cleanup_http_response struct http_response r = {0}, refused = {0}, gone = {0};
+	cleanup_err struct err err = ERR_INIT, reset = ERR_INIT, goaway = ERR_INIT;
 
 	if (!stub_port("h2")) {
 		tap_skip("python3-h2 is not installed");
@@ -474,6 +474,8 @@ HTTP_TEST(streams_that_the_service_resets_are_errors_or_repeated)
 	CHECK(strstr(err_text(&err), "ended the HTTP/2 stream"));
 	CHECK_INT(stream("h2", "/refused", &again, &refused, &reset), 0);
 	CHECK_INT(refused.status, 200);
+	CHECK_INT(stream("h2", "/goaway", &never, &gone, &goaway), -1);
+	CHECK(err_is(&goaway, ERR_TRANSPORT) && never.got == 0);
 }
 
 TEST_MAIN()
