@@ -20,11 +20,11 @@
 #define DAYTONA_DAYTONA_H
 
 #include "base/buf.h"
-#include "base/list.h"
 #include "base/mem.h"
 #include "base/random.h"
 #include "fiber.h"
 #include "http.h"
+#include "lease_table.h"
 #include "provider.h"
 
 #define DAYTONA_TIMEOUT_DEFAULT_MS 300000
@@ -188,32 +188,42 @@ int daytona_find_toolbox(struct op *op, const struct daytona_config *c, struct d
 
 /* One lease, as it was last seen. */
 struct daytona_handle {
-	struct list link;
-	char *key; /* owned: company, environment, lease, API, target, and a fingerprint of the key */
+	struct lease_entry entry;
 	struct daytona_sandbox sandbox;
-	int64_t touched_ms;
-	unsigned pins;
-	bool gone;     /* released or destroyed: commands are refused until it is resumed */
-	char *session; /* owned; NULL: none */
-	bool session_busy;
-	struct list session_waits;
+	bool looking;       /* somebody asks the service what it is */
+	unsigned teardowns; /* under way */
+	char *session;      /* owned; NULL: none */
+	bool session_busy;  /* somebody opens one */
+	struct list waits;  /* for the end of one of these */
 };
 
 struct daytona_state {
-	struct list handles;
-	size_t gone_count;
+	struct lease_table leases;
 };
 
-/* The lease's handle, which is looked at in the service if it is not known or old; started. -1: gone, or as daytona_sandbox_get. */
+void daytona_state_init(struct daytona_state *state);
+void daytona_state_deinit(struct daytona_state *state);
+
+/*
+ * The lease's handle, looked at in the service if it is not known or old, and started; waits for a teardown that is under way. -1: it has
+ * ended, or as daytona_sandbox_get.
+ */
 int daytona_handle_pin(struct op *op, const struct daytona_config *c, const struct request_base *base, const char *lease_id,
 		       struct daytona_handle **ret, struct err *err);
-void daytona_handle_unpin(struct daytona_state *state, struct daytona_handle *handle);
+void daytona_handle_unpin(struct op *op, struct daytona_handle *handle);
 /* A lease begins (again): takes the sandbox over. */
 void daytona_handle_put(struct op *op, const struct daytona_config *c, const struct request_base *base,
 			struct daytona_sandbox *s);
-/* The lease ends. The name of its session, owned, or NULL. */
-char *daytona_handle_end(struct op *op, const struct daytona_config *c, const struct request_base *base, const char *lease_id);
-void daytona_handle_forget_all(struct daytona_state *state);
+/* The lease ends: from now on its calls wait, and are refused once the teardown is over. Pinned until daytona_handle_finish_end. */
+struct daytona_handle *daytona_handle_begin_end(struct op *op, const struct daytona_config *c, const struct request_base *base,
+						const char *lease_id);
+void daytona_handle_finish_end(struct op *op, struct daytona_handle *handle);
+/* Waits for teardowns of the lease that are under way. */
+int daytona_handle_await_end(struct op *op, const struct daytona_config *c, const struct request_base *base, const char *lease_id,
+			     struct err *err);
+/* Waits for the next daytona_handle_wake. */
+int daytona_handle_wait(struct daytona_handle *handle, struct err *err);
+void daytona_handle_wake(struct daytona_handle *handle);
 
 /* --- lease.c --- */
 

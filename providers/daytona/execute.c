@@ -133,7 +133,6 @@ int daytona_execute(struct op *op, const struct execute_params *p, struct execut
 	    daytona_handle_pin(op, &c, &p->base, p->lease.provider_lease_id, &handle, err) < 0)
 		return -1;
 	int rc = run_in_sandbox(op, &c, handle, p, ret, err);
-	handle->touched_ms = loop_now_ms();
-	daytona_handle_unpin(op_state(op), handle);
+	daytona_handle_unpin(op, handle);
 	return rc;
 }

@@ -154,7 +154,8 @@ int daytona_resume_lease(struct op *op, const struct lease_params *p, struct lea
 
 	if (!str_nonempty(p->provider_lease_id))
 		return err_set(err, ERR_INVALID, "providerLeaseId is missing: there is no lease to resume");
-	if (daytona_config_read(op, p->base.config, &c, err) < 0)
+	if (daytona_config_read(op, p->base.config, &c, err) < 0 ||
+	    daytona_handle_await_end(op, &c, &p->base, p->provider_lease_id, err) < 0)
 		return -1;
 	if (daytona_sandbox_get(op, &c, p->provider_lease_id, &r.sandbox, &e) < 0) {
 		if (!err_is(&e, ERR_NOT_FOUND))
@@ -179,12 +180,6 @@ int daytona_resume_lease(struct op *op, const struct lease_params *p, struct lea
 
 enum ending { END_DELETE, END_STOP, END_ARCHIVE };
 
-/* The host wants proof only where it asked for the end of active work; else the answer is null. */
-static enum lease_end proof(const struct lease_params *p, enum lease_end end)
-{
-	return p->cancel_active_work ? end : LEASE_UNPROVEN;
-}
-
 static int keep(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, enum ending ending, struct err *err)
 {
 	if (strcmp(s->state, "stopped") != 0 && daytona_sandbox_stop(op, c, s, err) < 0)
@@ -198,10 +193,10 @@ static int keep_or_delete(struct op *op, const struct daytona_config *c, struct 
 	cleanup_err struct err err = ERR_INIT;
 	cleanup_err struct err delete_err = ERR_INIT;
 
-	if (keep(op, c, s, ending, &err) == 0) {
-		*ret = LEASE_STOPPED;
+	*ret = LEASE_STOPPED;
+	if (keep(op, c, s, ending, &err) == 0)
 		return 0;
-	}
+	*ret = LEASE_UNPROVEN;
 	op_log(op, LOG_LEVEL_WARN, NULL, "Daytona sandbox %s could not be %s and is deleted instead: %s", s->id,
 	       ending == END_ARCHIVE ? "archived" : "stopped", err_text(&err));
 	if (daytona_sandbox_delete(op, c, s->id, DELETE_MS, &delete_err) == 0)
@@ -212,38 +207,44 @@ static int keep_or_delete(struct op *op, const struct daytona_config *c, struct 
 	return 0;
 }
 
+static enum ending ending_of(const struct daytona_config *c)
+{
+	return c->reuse_lease ? END_STOP : c->archive_on_release ? END_ARCHIVE : END_DELETE;
+}
+
+/* *ret: what is proven. */
+static int tear_down(struct op *op, const struct daytona_config *c, const char *lease_id, const char *session, enum ending ending,
+		     enum lease_end *ret, struct err *err)
+{
+	cleanup_daytona_sandbox struct daytona_sandbox s = {0};
+	cleanup_err struct err e = ERR_INIT;
+
+	*ret = LEASE_DESTROYED;
+	if (daytona_sandbox_get(op, c, lease_id, &s, &e) < 0)
+		return err_is(&e, ERR_NOT_FOUND) ? 0 : err_move(err, &e);
+	if (ending == END_DELETE)
+		return daytona_sandbox_delete(op, c, s.id, RELEASE_DELETE_MS, err);
+	if (session)
+		daytona_session_delete(op, c, &s, session);
+	return keep_or_delete(op, c, &s, ending, ret);
+}
+
 static int end_lease(struct op *op, const struct lease_params *p, bool always_delete, enum lease_end *ret, struct err *err)
 {
 	cleanup_daytona_config struct daytona_config c = {0};
-	cleanup_daytona_sandbox struct daytona_sandbox s = {0};
-	cleanup_err struct err e = ERR_INIT;
-	enum lease_end end = LEASE_UNPROVEN;
-	int rc = 0;
+	enum lease_end end;
 
 	if (!str_nonempty(p->provider_lease_id))
 		return 0;
 	if (daytona_config_read(op, p->base.config, &c, err) < 0)
 		return -1;
-	enum ending ending = always_delete          ? END_DELETE
-			     : c.reuse_lease        ? END_STOP
-			     : c.archive_on_release ? END_ARCHIVE
-						    : END_DELETE;
-	cleanup_free char *session = daytona_handle_end(op, &c, &p->base, p->provider_lease_id);
-	if (daytona_sandbox_get(op, &c, p->provider_lease_id, &s, &e) < 0) {
-		if (!err_is(&e, ERR_NOT_FOUND))
-			return err_move(err, &e);
-		*ret = proof(p, LEASE_DESTROYED);
-		return 0;
-	}
-	if (session && ending != END_DELETE)
-		daytona_session_delete(op, &c, &s, session);
-	if (ending == END_DELETE) {
-		rc = daytona_sandbox_delete(op, &c, s.id, RELEASE_DELETE_MS, err);
-		end = LEASE_DESTROYED;
-	} else {
-		rc = keep_or_delete(op, &c, &s, ending, &end);
-	}
-	*ret = rc == 0 ? proof(p, end) : LEASE_UNPROVEN;
+	struct daytona_handle *handle = daytona_handle_begin_end(op, &c, &p->base, p->provider_lease_id);
+	cleanup_free char *session = steal(&handle->session);
+	int rc = tear_down(op, &c, p->provider_lease_id, session, always_delete ? END_DELETE : ending_of(&c), &end, err);
+	daytona_handle_finish_end(op, handle);
+	/* The host wants proof only where it asked for the end of active work; else the answer is null. */
+	if (rc == 0 && p->cancel_active_work)
+		*ret = end;
 	return rc;
 }
 
@@ -279,7 +280,7 @@ int daytona_realize_workspace(struct op *op, const struct realize_params *p, str
 		    daytona_handle_pin(op, &c, &p->base, p->lease.provider_lease_id, &handle, err) < 0)
 			return -1;
 		int rc = daytona_make_folder(op, &c, &handle->sandbox, path, err);
-		daytona_handle_unpin(op_state(op), handle);
+		daytona_handle_unpin(op, handle);
 		if (rc < 0)
 			return -1;
 	}

@@ -7,7 +7,7 @@ static void *create(struct worker *worker)
 {
 	struct daytona_state *state = xcalloc(1, sizeof *state);
 
-	list_init(&state->handles);
+	daytona_state_init(state);
 	return state;
 }
 
@@ -15,7 +15,7 @@ static void destroy(void *state)
 {
 	if (!state)
 		return;
-	daytona_handle_forget_all(state);
+	daytona_state_deinit(state);
 	free(state);
 }
 

@@ -381,25 +381,44 @@ static int change(struct op *op, const struct daytona_config *c, struct daytona_
 	return answer.json ? take_answer(s, answer.json, err) : 0;
 }
 
+/* Where a start can be asked for. It may be on its way elsewhere, by another hand or by the service's own. */
+static const struct goal goal_settled = {
+	.states = (const char *const[]){"started", "stopped", "archived", "paused", "destroyed", NULL},
+	.names_sandbox = true,
+	.failed = "failed to start with status",
+	.timeout_text = "Sandbox failed to become ready within the timeout period",
+};
+
+static int recover(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, struct err *err)
+{
+	if (!s->recoverable)
+		return err_set(err, ERR_CONFLICT, "Daytona sandbox %s is in an unrecoverable error state: %s", s->id,
+			       s->has_error_reason ? s->error_reason : "unknown error");
+	return change(op, c, s, "/sandbox/%s/recover", err);
+}
+
 int daytona_sandbox_ensure_started(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, struct err *err)
 {
 	int64_t deadline = loop_now_ms() + timeout_ms(c);
 	bool late = false;
-	const char *path = "/sandbox/%s/start";
 
 	if (strcmp(s->state, "started") == 0)
 		return 0;
-	if (strcmp(s->state, "error") == 0) {
-		if (!s->recoverable)
-			return err_set(err, ERR_CONFLICT, "Daytona sandbox %s is in an unrecoverable error state: %s", s->id,
-				       s->has_error_reason ? s->error_reason : "unknown error");
-		path = "/sandbox/%s/recover";
+	if (strcmp(s->state, "error") == 0)
+		return recover(op, c, s, err) < 0 ? -1 : wait_for(op, c, s, &goal_started, deadline, &late, err);
+	for (;;) {
+		cleanup_err struct err e = ERR_INIT;
+		if (change(op, c, s, "/sandbox/%s/start", &e) == 0)
+			return wait_for(op, c, s, &goal_started, deadline, &late, err);
+		/* A conflict: a change is under way. It may be the start itself, or one that ends in a state to start from. */
+		if (!err_is(&e, ERR_CONFLICT) || loop_now_ms() >= deadline)
+			return err_move(err, &e);
+		replace(&s->state, xstrdup("unknown"));
+		if (fiber_sleep(POLL_FIRST_MS, err) < 0 || wait_for(op, c, s, &goal_settled, deadline, &late, err) < 0)
+			return -1;
+		if (strcmp(s->state, "started") == 0)
+			return 0;
 	}
-	/* A conflict: it is on its way already, for another command or from its creation. */
-	cleanup_err struct err e = ERR_INIT;
-	if (change(op, c, s, path, &e) < 0 && !err_is(&e, ERR_CONFLICT))
-		return err_move(err, &e);
-	return wait_for(op, c, s, &goal_started, deadline, &late, err);
 }
 
 int daytona_sandbox_stop(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, struct err *err)

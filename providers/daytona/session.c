@@ -14,11 +14,6 @@
 #define POLL_MS 50
 #define LOGS_MAX ((size_t)256 << 20)
 
-struct wait {
-	struct list link;
-	struct event event;
-};
-
 void daytona_session_delete(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *session)
 {
 	cleanup_daytona_answer struct daytona_answer answer = {0};
@@ -48,12 +43,7 @@ static void drop(struct daytona_handle *handle, const char *session)
 static int lock(struct daytona_handle *handle, struct err *err)
 {
 	while (handle->session_busy) {
-		struct wait wait = {0};
-
-		list_append(&handle->session_waits, &wait.link);
-		int rc = event_wait(&wait.event, err);
-		list_remove(&wait.link);
-		if (rc < 0)
+		if (daytona_handle_wait(handle, err) < 0)
 			return -1;
 	}
 	handle->session_busy = true;
@@ -63,8 +53,7 @@ static int lock(struct daytona_handle *handle, struct err *err)
 static void unlock(struct daytona_handle *handle)
 {
 	handle->session_busy = false;
-	list_for_each(item, &handle->session_waits)
-		event_set(&container_of(item, struct wait, link)->event);
+	daytona_handle_wake(handle);
 }
 
 static int create(struct op *op, const struct daytona_config *c, struct daytona_handle *handle, struct err *err)

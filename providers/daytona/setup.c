@@ -222,8 +222,11 @@ int daytona_cancel_setup(struct op *op, const struct setup_params *p, json_t **r
 				 true, "reason", text_or_null(p->reason));
 		return 0;
 	}
-	free(daytona_handle_end(op, &c, &p->base, s.id));
-	if (daytona_sandbox_delete(op, &c, s.id, DELETE_MS, err) < 0)
+	struct daytona_handle *handle = daytona_handle_begin_end(op, &c, &p->base, s.id);
+	free(steal(&handle->session));
+	int rc = daytona_sandbox_delete(op, &c, s.id, DELETE_MS, err);
+	daytona_handle_finish_end(op, handle);
+	if (rc < 0)
 		return -1;
 	*ret = json_pack("{s:s, s:{s:s, s:s, s:o}}", "status", str_eq(p->reason, "timed_out") ? "timed_out" : "cancelled",
 			 "metadata", "provider", "daytona", "sandboxId", s.id, "reason", text_or_null(p->reason));
