@@ -254,10 +254,11 @@ int op_end_executes(struct op *op, const char *lease_key, const char *reason, st
 {
 	struct op *running;
 
-	cancel_executes(op->worker, lease_key, reason);
 	while ((running = find_execute(op->worker, lease_key))) {
 		struct op_end_wait wait = {0};
 
+		/* Each time: others may have come meanwhile. */
+		cancel_executes(op->worker, lease_key, reason);
 		list_append(&running->end_waits, &wait.link);
 		int rc = event_wait(&wait.event, err);
 
