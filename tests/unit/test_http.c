@@ -213,6 +213,8 @@ HTTP_TEST(credentials_that_were_sent_are_masked_from_then_on)
 	cleanup_free char *url = stub_url("http", "/ok");
 	const struct http_header headers[] = {{"authorization", "Bearer token-1234"}, {"X-API-KEY", "e2b_0123"}, {"X-Other", "not-secret"}, {0}};
 	cleanup_free char *body = perform(&(struct http_request){.url = url, .headers = headers}, NULL);
+
+	CHECK_STR(body, "ok");
 	char *text = xstrdup("bad key e2b_0123, bad token token-1234 (Bearer), not-secret");
 
 	secret_mask_string(&text);
