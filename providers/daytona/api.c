@@ -67,24 +67,37 @@ static int set_deadline_error(int64_t ms, struct err *err)
 
 /* --- the request --- */
 
-static int perform(struct op *op, const struct daytona_config *c, const struct daytona_call *call, struct http_body body,
-		   struct daytona_answer *ret, struct err *err)
+void daytona_headers_init(struct daytona_headers *h, const struct daytona_config *c, const char *accept, const char *content_type)
 {
-	cleanup_free char *authorization = xasprintf("Bearer %s", c->api_key);
-	cleanup_err struct err e = ERR_INIT;
-	const struct http_header headers[] = {
-		{"Authorization", authorization},
+	h->authorization = xasprintf("Bearer %s", c->api_key);
+	const struct http_header items[] = {
+		{"Authorization", h->authorization},
 		{"X-Daytona-Source", "sdk-typescript"},
 		{"X-Daytona-SDK-Version", SDK_VERSION},
 		{"User-Agent", "sdk-typescript/" SDK_VERSION},
-		{"Accept", call->accept ? call->accept : "application/json"},
-		{"Content-Type", call->json ? "application/json" : call->content_type},
+		{"Accept", accept ? accept : "application/json"},
+		{"Content-Type", content_type},
 		{NULL, NULL},
 	};
+	memcpy(h->items, items, sizeof items);
+}
+
+void daytona_headers_deinit(struct daytona_headers *h)
+{
+	str_wipe_free(h->authorization);
+}
+
+static int perform(struct op *op, const struct daytona_config *c, const struct daytona_call *call, struct http_body body,
+		   struct daytona_answer *ret, struct err *err)
+{
+	cleanup_daytona_headers struct daytona_headers headers;
+	cleanup_err struct err e = ERR_INIT;
+
+	daytona_headers_init(&headers, c, call->accept, call->json ? "application/json" : call->content_type);
 	struct http_request request = {
 		.method = call->method,
 		.url = call->url,
-		.headers = headers,
+		.headers = headers.items,
 		.body = body,
 		.options = &c->http,
 		.deadlines = {.total_ms = call->deadline_ms},

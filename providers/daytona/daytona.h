@@ -14,6 +14,7 @@
  *	sentinel.c the file by which a reused sandbox proves that it is the right one
  *	execute.c  one command of the host
  *	session.c  the same in a persistent shell, with its streams apart
+ *	follow.c   the log of such a command while it runs
  *	setup.c    interactive setup over SSH, and templates, which are snapshots
  */
 #ifndef DAYTONA_DAYTONA_H
@@ -22,9 +23,11 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "base/utf8.h"
 #include "fiber.h"
 #include "http.h"
 #include "lease_table.h"
+#include "output.h"
 #include "provider.h"
 
 #define DAYTONA_TIMEOUT_DEFAULT_MS 300000
@@ -107,6 +110,16 @@ void daytona_answer_deinit(struct daytona_answer *a);
 /* Waits. Success is 2xx. *ret is zeroed before and must be deinited in either case. */
 int daytona_perform(struct op *op, const struct daytona_config *c, const struct daytona_call *call, struct daytona_answer *ret,
 		    struct err *err);
+/* What every request carries. items: for http_request and ws_request. */
+struct daytona_headers {
+	char *authorization; /* owned */
+	struct http_header items[7];
+};
+
+/* accept NULL: application/json; content_type NULL: there is no body. */
+void daytona_headers_init(struct daytona_headers *h, const struct daytona_config *c, const char *accept, const char *content_type);
+void daytona_headers_deinit(struct daytona_headers *h);
+#define cleanup_daytona_headers cleanup(daytona_headers_deinit)
 /* <base><path>, where each %s of the path is percent-encoded as one part. Owned. */
 char *daytona_url(const char *base, const char *path, const char *const *parts);
 #define DAYTONA_PARTS(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -265,6 +278,41 @@ int daytona_session_run(struct op *op, const struct daytona_config *c, struct da
 			struct err *err);
 /* Never fails. Ends what runs in it. */
 void daytona_session_delete(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *session);
+
+/* One look at a command; deadline: loop_now_ms() time. 0 with *ret_ended false, too, when it could not be seen this time. */
+int daytona_command_look(struct op *op, const struct daytona_config *c, const char *url, int64_t deadline, bool *ret_ended,
+			 int *ret_code, struct err *err);
+
+/* --- follow.c --- */
+
+#define DAYTONA_STREAMS 2
+
+/* How much of a command's output was delivered. Zeroed: nothing. */
+struct daytona_log {
+	uint64_t delivered[DAYTONA_STREAMS]; /* bytes of text */
+	uint64_t seen[DAYTONA_STREAMS];      /* the same, since the last restart */
+	struct utf8_repair repair[DAYTONA_STREAMS];
+	enum output_stream stream; /* of the line that is being read */
+	char carried[2];           /* what may be the start of a label */
+	size_t carried_len;
+	int64_t touched_ms;
+};
+
+/* The raw log begins again; what was delivered stays so. */
+void daytona_log_restart(struct daytona_log *log);
+/* A piece of the raw log, cut anywhere. Waits for the host to take it, like the next two. */
+int daytona_log_feed(struct op *op, struct daytona_log *log, const char *bytes, size_t n, struct err *err);
+/* The raw log has ended. */
+int daytona_log_finish(struct op *op, struct daytona_log *log, struct err *err);
+/* The stream's whole text from its start. */
+int daytona_log_put(struct op *op, struct daytona_log *log, enum output_stream stream, const char *text, size_t len,
+		    struct err *err);
+/*
+ * Delivers the command's log live until the stream ends, in whatever way, the command has ended, or the deadline has passed. *ret_closed: it
+ * ended as it should. -1: cancelled.
+ */
+int daytona_follow(struct op *op, const struct daytona_config *c, const char *command_url, int64_t deadline,
+		   struct daytona_log *log, bool *ret_closed, struct err *err);
 
 /* --- setup.c --- */
 

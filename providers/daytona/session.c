@@ -12,6 +12,8 @@
 #define CALL_MS 60000
 #define DELETE_MS 3000
 #define POLL_MS 50
+#define EXIT_MS 400       /* from the end of a stream to the exit code's appearance */
+#define LATE_LOGS_MS 5000 /* beyond a command's time */
 #define LOGS_MAX ((size_t)256 << 20)
 
 void daytona_session_delete(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *session)
@@ -120,61 +122,94 @@ static int start(struct op *op, const struct daytona_config *c, struct daytona_h
 	return 0;
 }
 
-/* Polls until the exit code is there. *ret_late: the time is over. */
-static int await_exit(struct op *op, const struct daytona_config *c, const char *url, int64_t deadline, int *ret_code,
-		      bool *ret_late, struct err *err)
+int daytona_command_look(struct op *op, const struct daytona_config *c, const char *url, int64_t deadline, bool *ret_ended,
+			 int *ret_code, struct err *err)
+{
+	int64_t left = deadline - loop_now_ms();
+	cleanup_daytona_answer struct daytona_answer answer = {0};
+	cleanup_err struct err e = ERR_INIT;
+	struct daytona_call call = {
+		.method = "GET", .url = url, .deadline_ms = left < CALL_MS ? left : CALL_MS, .repeat = HTTP_REPEAT_UNSENT};
+
+	*ret_ended = false;
+	if (left <= 0)
+		return 0;
+	if (daytona_perform(op, c, &call, &answer, &e) == 0) {
+		const json_t *code = json_object_get(answer.json, "exitCode");
+		*ret_ended = json_is_number(code);
+		*ret_code = (int)json_number_value(code);
+		return 0;
+	}
+	/* Anything else may be a bad moment of the service. */
+	bool is_final = err_is(&e, ERR_CANCELLED) || err_is(&e, ERR_TIMEOUT) || err_is(&e, ERR_NOT_FOUND) ||
+			err_is(&e, ERR_AUTH) || err_is(&e, ERR_INVALID);
+	return is_final ? err_move(err, &e) : 0;
+}
+
+/* Polls until the exit code is there, or the time is over: *ret_ended false. */
+static int await_exit(struct op *op, const struct daytona_config *c, const char *url, int64_t deadline, bool *ret_ended,
+		      int *ret_code, struct err *err)
 {
 	for (;;) {
-		cleanup_daytona_answer struct daytona_answer answer = {0};
-		cleanup_err struct err e = ERR_INIT;
+		if (daytona_command_look(op, c, url, deadline, ret_ended, ret_code, err) < 0)
+			return -1;
 		int64_t left = deadline - loop_now_ms();
-
-		*ret_late = left <= 0;
-		if (*ret_late)
+		if (*ret_ended || left <= 0)
 			return 0;
-		struct daytona_call call = {.method = "GET", .url = url, .deadline_ms = left, .repeat = HTTP_REPEAT_UNSENT};
-		if (daytona_perform(op, c, &call, &answer, &e) == 0) {
-			const json_t *code = json_object_get(answer.json, "exitCode");
-			if (json_is_number(code)) {
-				*ret_code = (int)json_number_value(code);
-				return 0;
-			}
-		} else if (err_is(&e, ERR_CANCELLED) || err_is(&e, ERR_TIMEOUT) || err_is(&e, ERR_NOT_FOUND) ||
-			   err_is(&e, ERR_AUTH) || err_is(&e, ERR_INVALID)) {
-			return err_move(err, &e);
-		}
-		left = deadline - loop_now_ms();
-		if (left > 0 && fiber_sleep(left < POLL_MS ? left : POLL_MS, err) < 0)
+		if (fiber_sleep(left < POLL_MS ? left : POLL_MS, err) < 0)
 			return -1;
 	}
 }
 
-static void put_member(struct op *op, enum output_stream stream, const json_t *object, const char *key)
+static int put_member(struct op *op, struct daytona_log *log, enum output_stream stream, const json_t *object, const char *key,
+		      struct err *err)
 {
 	const json_t *text = json_object_get(object, key);
 
-	if (json_is_string(text))
-		output_put(op_output(op), stream, json_string_value(text), json_string_length(text));
+	if (!json_is_string(text))
+		return err_set(err, ERR_PROTOCOL, "Daytona answered a command's logs without its %s.", key);
+	return daytona_log_put(op, log, stream, json_string_value(text), json_string_length(text), err);
 }
 
-static int read_logs(struct op *op, const struct daytona_config *c, const char *command_url, struct err *err)
+/* What was not delivered yet. */
+static int read_logs(struct op *op, const struct daytona_config *c, const char *command_url, int64_t ms, struct daytona_log *log,
+		     struct err *err)
 {
 	cleanup_free char *url = xasprintf("%s/logs", command_url);
 	cleanup_daytona_answer struct daytona_answer answer = {0};
 	struct daytona_call call = {
 		.method = "GET",
 		.url = url,
-		.deadline_ms = CALL_MS,
+		.deadline_ms = ms,
 		.repeat = HTTP_REPEAT_IDEMPOTENT,
 		.answer_max = LOGS_MAX,
 	};
 
-	if (daytona_perform(op, c, &call, &answer, err) < 0)
+	if (daytona_perform(op, c, &call, &answer, err) < 0 || put_member(op, log, OUTPUT_STDOUT, answer.json, "stdout", err) < 0)
 		return -1;
-	if (!json_is_string(json_object_get(answer.json, "stdout")) || !json_is_string(json_object_get(answer.json, "stderr")))
-		return err_set(err, ERR_PROTOCOL, "Daytona answered a command's logs without its two streams.");
-	put_member(op, OUTPUT_STDOUT, answer.json, "stdout");
-	put_member(op, OUTPUT_STDERR, answer.json, "stderr");
+	return put_member(op, log, OUTPUT_STDERR, answer.json, "stderr", err);
+}
+
+/* *ret_whole: all output was delivered, and the command has ended. Else the caller polls. */
+static int follow(struct op *op, const struct daytona_config *c, const char *url, int64_t deadline, struct daytona_log *log,
+		  bool *ret_whole, int *ret_code, struct err *err)
+{
+	*ret_whole = false;
+	/* A second lost connection in a row, without anything new from it, is one too many. */
+	for (int losses = 0; losses < 2 && loop_now_ms() < deadline; losses++) {
+		uint64_t before = log->delivered[OUTPUT_STDOUT] + log->delivered[OUTPUT_STDERR];
+		bool closed;
+
+		if (daytona_follow(op, c, url, deadline, log, &closed, err) < 0)
+			return -1;
+		int64_t soon = loop_now_ms() + EXIT_MS;
+		if (closed && await_exit(op, c, url, soon < deadline ? soon : deadline, ret_whole, ret_code, err) < 0)
+			return -1;
+		if (*ret_whole)
+			return daytona_log_finish(op, log, err);
+		if (log->delivered[OUTPUT_STDOUT] + log->delivered[OUTPUT_STDERR] > before)
+			losses = -1;
+	}
 	return 0;
 }
 
@@ -183,13 +218,25 @@ static int run(struct op *op, const struct daytona_config *c, struct daytona_han
 {
 	cleanup_free char *url = daytona_url(handle->sandbox.toolbox, "/process/session/%s/command/%s",
 					     DAYTONA_PARTS(session, command));
+	struct daytona_log log = {0};
+	bool ended = false;
 
-	if (await_exit(op, c, url, deadline, &ret->exit_code, ret_late, err) < 0)
+	if (c->use_log_stream && follow(op, c, url, deadline, &log, &ended, &ret->exit_code, err) < 0)
 		return -1;
-	if (*ret_late)
+	if (ended) {
+		ret->has_exit_code = true;
 		return 0;
+	}
+	if (await_exit(op, c, url, deadline, &ended, &ret->exit_code, err) < 0)
+		return -1;
+	*ret_late = !ended;
+	/* What was printed in time is part of the result; if it cannot be had, the result is the same without it. */
+	if (*ret_late)
+		return read_logs(op, c, url, LATE_LOGS_MS, &log, NULL) < 0 && fiber_is_cancelled()
+			       ? err_set(err, ERR_CANCELLED, "cancelled")
+			       : 0;
 	ret->has_exit_code = true;
-	return read_logs(op, c, url, err);
+	return read_logs(op, c, url, CALL_MS, &log, err);
 }
 
 int daytona_session_run(struct op *op, const struct daytona_config *c, struct daytona_handle *handle,
