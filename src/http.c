@@ -101,7 +101,7 @@ static int64_t pause_before_next(const struct http_request *request, const struc
 
 static void reset(struct http_response *response)
 {
-	struct http_response kept = {.attempts = response->attempts, .sent = response->sent};
+	struct http_response kept = {.attempts = response->attempts, .sent = response->sent, .http2_error = -1};
 
 	http_response_deinit(response);
 	*response = kept;
@@ -234,7 +234,7 @@ int http_perform(struct http_client *client, const struct http_request *request,
 	struct err failure = ERR_INIT;
 	int64_t started_ms = loop_now_ms();
 
-	*response = (struct http_response){0};
+	*response = (struct http_response){.http2_error = -1};
 	hold_credentials(request, &held);
 	deadline_enter(&scope, request->deadlines.total_ms > 0 ? request->deadlines.total_ms : DEADLINE_NONE);
 	int rc = http_target_init(&target, request->url, false, &failure);

@@ -150,6 +150,11 @@ struct http_request {
 	 * The answer comes when a command has ended, or never ends: such calls have connections of their own. Implied by on_body.
 	 */
 	bool long_lived;
+	/*
+	 * HTTP/2 and nothing else, also over plain http (RFC 9113, 3.3: with prior knowledge), and no compressed answers: what gRPC needs. A
+	 * service that speaks HTTP/1 is an error.
+	 */
+	bool http2_only;
 
 	/*
 	 * Streaming. on_answer: the headers are there; NULL: an answer with 2xx is streamed, others are collected. on_body: takes a
@@ -172,8 +177,10 @@ struct http_headers {
 struct http_response {
 	int status; /* 0: there was no answer */
 	struct http_headers headers;
+	struct http_headers trailers; /* what came behind the body */
 	struct buf body; /* data is never NULL after a success: "" if empty */
 	bool sent;       /* a failed request may have reached the service and been carried out */
+	int http2_error; /* of a failed request: the code that the service ended the stream with (RFC 9113, 7); -1: it did not */
 	unsigned attempts;
 	int64_t total_ms;
 };
@@ -190,6 +197,7 @@ void http_response_deinit(struct http_response *response);
 
 /* The value of the first header of this name (in any case), or NULL. Borrowed. */
 const char *http_header(const struct http_response *response, const char *name);
+const char *http_trailer(const struct http_response *response, const char *name);
 bool http_is_success(const struct http_response *response);
 /* True if the answer's media type is application/json or …+json. */
 bool http_is_json(const struct http_response *response);

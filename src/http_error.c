@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* "ECONNREFUSED" for its number; NULL: an unusual one. */
@@ -153,6 +154,13 @@ static int broken(const struct http_route *route, CURL *easy, CURLcode code, int
 	if (status)
 		return err_set(err, ERR_TRANSPORT, "the connection to %s was closed in the middle of the answer", route->target->where);
 	return err_set(err, ERR_TRANSPORT, "socket hang up (%s)", route->target->where);
+}
+
+int http_error_http2(const struct http_route *route, CURLcode code)
+{
+	const char *number = code == CURLE_HTTP2_STREAM ? strstr(route->error, "(err ") : NULL;
+
+	return number ? (int)strtol(number + 5, NULL, 10) : -1;
 }
 
 int http_error_set(const struct http_route *route, CURL *easy, CURLcode code, bool started, int status, bool *ret_hopeless, struct err *err)

@@ -113,6 +113,7 @@ struct http_route {
 	const struct http_target *target;
 	const struct http_options *options; /* NULL: none */
 	int64_t connect_ms;
+	bool http2_only;
 	struct sockaddr_storage address; /* that was tried last; ss_family 0: none */
 	char error[CURL_ERROR_SIZE];
 };
@@ -122,6 +123,8 @@ CURL *http_easy_create(struct http_route *route, struct err *err);
 
 /* --- http_error.c: curl's failures in words --- */
 
+/* The code in curl's words for a stream that the service has ended; -1: they speak of something else. */
+int http_error_http2(const struct http_route *route, CURLcode code);
 /*
  * Sets err from curl's result. Returns -1. *ret_hopeless: a further attempt would fail alike. started: the request was on its way;
  * status: of the answer that had begun, or 0.

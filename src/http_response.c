@@ -98,6 +98,7 @@ void http_response_deinit(struct http_response *response)
 	if (!response)
 		return;
 	http_headers_deinit(&response->headers);
+	http_headers_deinit(&response->trailers);
 	buf_wipe(&response->body);
 	*response = (struct http_response){0};
 }
@@ -105,6 +106,11 @@ void http_response_deinit(struct http_response *response)
 const char *http_header(const struct http_response *response, const char *name)
 {
 	return http_headers_get(&response->headers, name);
+}
+
+const char *http_trailer(const struct http_response *response, const char *name)
+{
+	return http_headers_get(&response->trailers, name);
 }
 
 bool http_is_success(const struct http_response *response)

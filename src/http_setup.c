@@ -71,6 +71,16 @@ static int set_tls(CURL *easy, struct http_route *route, struct err *err)
 	return 0;
 }
 
+/* libcurl before 8.0 starts HTTP/2 anew on a connection that speaks it already, and the service hangs up: there each call has its own. */
+static void set_prior_knowledge(CURL *easy)
+{
+	bool is_old = curl_version_info(CURLVERSION_NOW)->version_num < 0x080000;
+
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE);
+	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long)is_old);
+	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, (long)is_old);
+}
+
 CURL *http_easy_create(struct http_route *route, struct err *err)
 {
 	CURL *easy = curl_easy_init();
@@ -96,6 +106,8 @@ CURL *http_easy_create(struct http_route *route, struct err *err)
 	if (strcmp(route->target->url.scheme, "https") != 0) {
 		/* To this machine: no TLS, no proxy, and no upgrade to HTTP/2 by curl's own idea. */
 		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+		if (route->http2_only)
+			set_prior_knowledge(easy);
 		set_proxy(easy, NULL, NULL);
 		return easy;
 	}

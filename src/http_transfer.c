@@ -41,7 +41,7 @@ struct transfer {
 	bool taken;          /* it is decided what becomes of the body */
 	enum http_take take;
 	bool enough;         /* the consumer wants no more */
-	enum { FINE, HEADERS_TOO_BIG, BODY_TOO_BIG } refused;
+	enum { FINE, HEADERS_TOO_BIG, BODY_TOO_BIG, NOT_HTTP2 } refused;
 };
 
 static bool is_streaming(const struct http_request *request)
@@ -109,14 +109,23 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
 	int status = http_status_of_line(line, len);
 
 	t->moved_ms = loop_now_ms();
-	if (t->headers_done)
-		return len; /* a trailer */
+	if (t->headers_done) {
+		if (http_headers_add_line(&t->response->trailers, line, len) == 0)
+			return len;
+		t->refused = HEADERS_TOO_BIG;
+		return 0;
+	}
 	if (!t->answering)
 		event_set(&t->handle.event); /* another deadline runs now */
 	t->answering = true;
 	if (status) {
-		if (len > 7 && line[5] == '1')
+		if (len > 7 && line[5] == '1') {
 			http_lane_is_serial(&t->ticket);
+			if (t->request->http2_only) {
+				t->refused = NOT_HTTP2;
+				return 0;
+			}
+		}
 		http_headers_deinit(&t->response->headers);
 		t->response->status = status;
 	} else if (len <= 2 && (*line == '\r' || *line == '\n')) {
@@ -239,7 +248,7 @@ static int configure(struct transfer *t, struct err *err)
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_data);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
 	/* Not for streams: what is compressed comes in bigger lumps, and later. */
-	if (!is_streaming(t->request))
+	if (!is_streaming(t->request) && !t->request->http2_only)
 		curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
 	return 0;
 }
@@ -349,10 +358,16 @@ static int fail(struct transfer *t, CURLcode code, struct err *err)
 		t->outcome->hopeless = true;
 		return err_set(err, ERR_PROTOCOL, "the answer of %s is bigger than %zu bytes", where, t->response->body.max);
 	}
+	if (t->refused == NOT_HTTP2) {
+		t->outcome->hopeless = true;
+		return err_set(err, ERR_PROTOCOL, "%s answers in HTTP/1, and HTTP/2 is needed: is there a proxy on the way that reads TLS?",
+			       where);
+	}
 	if (t->upload.cut_short) {
 		t->outcome->hopeless = true;
 		return err_set(err, ERR_INVALID, "the request's body ended before its announced size");
 	}
+	t->response->http2_error = http_error_http2(&t->route, code);
 	return http_error_set(&t->route, t->handle.easy, code, t->requests > 0, t->response->status, &t->outcome->hopeless, err);
 }
 
@@ -462,6 +477,7 @@ int http_transfer(struct http_client *client, const struct http_request *request
 		.target = target,
 		.options = request->options,
 		.connect_ms = request->deadlines.connect_ms ? request->deadlines.connect_ms : HTTP_CONNECT_MS,
+		.http2_only = request->http2_only,
 	};
 	response->body.max = body_max(request);
 	fiber_group_init(&t->fibers);

@@ -517,7 +517,12 @@ class Http2:
         elif what == "rst-body":
             await self.send_headers(stream, 200)
             await self.send_data(stream, b"0123456789", end=False)
-            self.h.reset_stream(stream, error_code=2)
+            self.h.reset_stream(stream, error_code=int(r.query.get("code", 2)))
+            await self.flush()
+        elif what == "trailers":
+            await self.send_headers(stream, 200, [("x-head", "one")])
+            await self.send_data(stream, pattern(int(r.words[1])), end=False)
+            self.h.send_headers(stream, [("x-tail", "two"), ("x-head", "three")], end_stream=True)
             await self.flush()
         elif what == "stall":
             await self.send_headers(stream, 200)
@@ -527,7 +532,7 @@ class Http2:
             await self.flush()
             self.writer.close()
         elif what == "echo":
-            body = {"method": r.method, "target": r.target, "length": len(r.body), "sha256": hashlib.sha256(r.body).hexdigest()}
+            body = {"method": r.method, "target": r.target, "headers": r.headers, "length": len(r.body), "sha256": hashlib.sha256(r.body).hexdigest()}
             await self.send_headers(stream, 200, [("content-type", "application/json")])
             await self.send_data(stream, json.dumps(body).encode())
         elif what == "stats":
@@ -540,8 +545,8 @@ class Http2:
 
 def http2_server(streams):
     async def serve(reader, writer):
-        protocol = writer.get_extra_info("ssl_object").selected_alpn_protocol()
-        if protocol != "h2":
+        encrypted = writer.get_extra_info("ssl_object")  # without: HTTP/2 with prior knowledge
+        if encrypted and encrypted.selected_alpn_protocol() != "h2":
             return await serve_http1(reader, writer)
         stats["connections"] += 1
         stats["open"] += 1
@@ -617,6 +622,7 @@ async def main():
         await listen("proxy_auth", proxy("user:p@ss word"))
         if h2:
             await listen("h2", http2_server(100), tls(directory, "good", ["h2", "http/1.1"]))
+            await listen("h2c", http2_server(100))
             await listen("h2_wide", http2_server(250), tls(directory, "good", ["h2", "http/1.1"]))
         unused = socket.socket()
         unused.bind(("127.0.0.1", 0))  # bound, not listening: refuses

@@ -82,7 +82,7 @@ const char *stub_path(const char *name)
 
 char *stub_url(const char *name, const char *path_format, ...)
 {
-	bool plain = strcmp(name, "http") == 0 || strcmp(name, "refused") == 0 || strcmp(name, "full") == 0;
+	bool plain = strcmp(name, "http") == 0 || strcmp(name, "h2c") == 0 || strcmp(name, "refused") == 0 || strcmp(name, "full") == 0;
 	va_list ap;
 
 	va_start(ap, path_format);

@@ -6,7 +6,7 @@
 int stub_port(const char *name);
 /* A path by its name. */
 const char *stub_path(const char *name);
-/* "http://127.0.0.1:<port><path>", https where the name is not "http" or "refused" or "full". Owned by the caller. */
+/* "http://127.0.0.1:<port><path>", https where the name is not "http", "h2c", "refused" or "full". Owned by the caller. */
 char *stub_url(const char *name, const char *path_format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif
