@@ -5,9 +5,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 
 struct fd_watch {
 	uv_poll_t poll;
+	int epoll;             /* owned: what is watched in place of a shared descriptor; -1: nothing */
 	int armed;             /* UV_READABLE | UV_WRITABLE that the loop looks for */
 	struct event ready[2]; /* by enum fd_ready */
 };
@@ -59,7 +61,24 @@ int fd_watch_create(int fd, struct fd_watch **ret, struct err *err)
 		return err_set_errno(err, -rc, "watch a descriptor");
 	}
 	watch->poll.data = watch;
+	watch->epoll = -1;
 	*ret = watch;
+	return 0;
+}
+
+int fd_watch_create_shared(int fd, struct fd_watch **ret, struct err *err)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+	cleanup_close int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+		if (errno == EPERM)
+			return err_set(err, ERR_UNSUPPORTED, "a regular file cannot be watched");
+		return err_set_errno(err, errno, "watch a descriptor");
+	}
+	if (fd_watch_create(epoll, ret, err) < 0)
+		return -1;
+	(*ret)->epoll = steal_fd(&epoll);
 	return 0;
 }
 
@@ -70,8 +89,10 @@ static void on_closed(uv_handle_t *handle)
 
 void fd_watch_destroy(struct fd_watch *watch)
 {
-	if (watch)
-		uv_close((uv_handle_t *)&watch->poll, on_closed);
+	if (!watch)
+		return;
+	uv_close((uv_handle_t *)&watch->poll, on_closed);
+	watch->epoll = close_fd(watch->epoll);
 }
 
 int fd_watch_wait(struct fd_watch *watch, enum fd_ready what, struct err *err)

@@ -15,6 +15,8 @@ enum fd_ready { FD_READABLE, FD_WRITABLE };
  * ready. Destroy the watch before closing fd. destroy takes NULL, from fibers and callbacks alike.
  */
 int fd_watch_create(int fd, struct fd_watch **ret, struct err *err);
+/* As fd_watch_create for a descriptor that others share: its O_NONBLOCK would hit all of them, and stays as it is. */
+int fd_watch_create_shared(int fd, struct fd_watch **ret, struct err *err);
 void fd_watch_destroy(struct fd_watch *watch);
 /* Waits. A descriptor with an error or a hang-up counts as ready: the following call tells. */
 int fd_watch_wait(struct fd_watch *watch, enum fd_ready what, struct err *err);

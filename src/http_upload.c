@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/stat.h>
 
 #define STAGED_MAX 65536
@@ -179,10 +178,6 @@ int http_upload_on_seek(void *arg, curl_off_t offset, int origin)
 
 /* --- the source --- */
 
-/*
- * Reads what the descriptor has. It must stay as it is: O_NONBLOCK would hit all who share it. So what is watched is an epoll instance
- * that holds it.
- */
 static int read_descriptor(struct fd_watch *watch, int fd, void *room, size_t n, size_t *ret_n, struct err *err)
 {
 	for (;;) {
@@ -197,16 +192,6 @@ static int read_descriptor(struct fd_watch *watch, int fd, void *room, size_t n,
 		if (errno != EAGAIN && errno != EINTR)
 			return err_set_errno(err, errno, "read the request's body");
 	}
-}
-
-static int open_watch(int fd, int *ret_epoll, struct fd_watch **ret, struct err *err)
-{
-	struct epoll_event event = {.events = EPOLLIN};
-
-	*ret_epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (*ret_epoll < 0 || epoll_ctl(*ret_epoll, EPOLL_CTL_ADD, fd, &event) < 0)
-		return err_set_errno(err, errno, "watch the request's body");
-	return fd_watch_create(*ret_epoll, ret, err);
 }
 
 static int stage(struct http_upload *u, const struct http_piece *piece, struct fd_watch *watch, struct err *err)
@@ -238,10 +223,9 @@ void http_upload_fill(void *arg)
 	struct http_upload *u = arg;
 	const struct http_piece *piece = source_of(u);
 	struct fd_watch *watch = NULL;
-	cleanup_close int epoll = -1;
 
 	u->source_used = true;
-	if ((piece->kind == HTTP_PIECE_FD && open_watch(piece->fd, &epoll, &watch, &u->err) < 0) || stage(u, piece, watch, &u->err) < 0)
+	if ((piece->kind == HTTP_PIECE_FD && fd_watch_create_shared(piece->fd, &watch, &u->err) < 0) || stage(u, piece, watch, &u->err) < 0)
 		event_set(&u->handle->event);
 	fd_watch_destroy(watch);
 }
