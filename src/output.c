@@ -201,6 +201,36 @@ int output_write(struct output *out, enum output_stream stream, const void *byte
 	return out->sink.wait ? out->sink.wait(out->sink.arg, err) : 0;
 }
 
+static bool continues(const struct output *out, const struct stream *s, const char *text, size_t n)
+{
+	/* Raw bytes are not kept: their count must do. */
+	return s->bytes <= n && (out->sink.raw || s->head.len == 0 || (s->head.len <= n && memcmp(s->head.data, text, s->head.len) == 0));
+}
+
+static void forget(struct stream *s)
+{
+	total_kept -= s->head.len + s->tail.len;
+	buf_deinit(&s->head);
+	buf_deinit(&s->tail);
+	s->repair = (struct utf8_repair){0};
+	s->head_escaped = s->sent = s->dropped = s->bytes = 0;
+	s->head_full = false;
+}
+
+void output_settle(struct output *out, enum output_stream stream, const char *text, size_t n)
+{
+	struct stream *s = &out->streams[stream];
+
+	if (continues(out, s, text, n)) {
+		output_put(out, stream, text + s->bytes, n - s->bytes);
+	} else if (!out->sink.raw) {
+		forget(s);
+		s->bytes = n;
+		capture(out, stream, text, n);
+		s->sent = s->head.len; /* the host shows all of it once more */
+	}
+}
+
 /* --- the end --- */
 
 void output_finish(struct output *out)

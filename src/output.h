@@ -23,5 +23,11 @@ enum output_stream { OUTPUT_STDOUT, OUTPUT_STDERR };
 int output_write(struct output *out, enum output_stream stream, const void *bytes, size_t n, struct err *err);
 /* As output_write, but never waits: for the last words of a command that was ended. */
 void output_put(struct output *out, enum output_stream stream, const void *bytes, size_t n);
+/*
+ * The stream's final text is this, says a service that tells at the end what it has shown in pieces (valid UTF-8, as the pieces must have
+ * been). What goes beyond the pieces is put. If it does not begin with them, it takes their place: then, and only then, what was sent live
+ * is no prefix of it.
+ */
+void output_settle(struct output *out, enum output_stream stream, const char *text, size_t n);
 
 #endif

@@ -92,6 +92,42 @@ TEST(text_and_live_output_do_not_depend_on_where_the_bytes_were_cut)
 		run_in_loop(cut_everywhere, &cases[i]);
 }
 
+static void settle_at_the_end(void *arg)
+{
+	static const struct {
+		const char *shown, *final, *live;
+	} cases[] = {
+		{"", "whole", "whole"},
+		{"who", "whole", "whole"},
+		{"whole", "whole", "whole"},
+		{"wole", "whole", "wole"}, /* a piece was missing */
+		{"whole and more", "whole", "whole and more"},
+		{"x", "", "x"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct seen seen = seen_new();
+		struct output *out = output_create(&(struct output_sink){.live = note_live, .arg = &seen});
+		size_t len;
+
+		output_put(out, OUTPUT_STDOUT, cases[i].shown, strlen(cases[i].shown));
+		output_settle(out, OUTPUT_STDOUT, cases[i].final, strlen(cases[i].final));
+		output_finish(out);
+		cleanup_free char *text = final_text(out, OUTPUT_STDOUT, &len);
+
+		CHECK_STR(text ? text : "", cases[i].final);
+		CHECK_MEM(seen.live[0].data, seen.live[0].len, cases[i].live, strlen(cases[i].live));
+		CHECK_INT(output_bytes(out, OUTPUT_STDOUT), strlen(cases[i].final));
+		seen_deinit(&seen);
+		output_destroy(out);
+	}
+}
+
+TEST(a_final_text_completes_what_was_shown_or_takes_its_place)
+{
+	run_in_loop(settle_at_the_end, NULL);
+}
+
 static void print_too_much(void *arg)
 {
 	struct seen seen = seen_new();
