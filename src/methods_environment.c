@@ -40,6 +40,7 @@ static int read_base(const struct op *op, struct request_base *ret, struct err *
 		return -1;
 	if (!ret->config)
 		ret->config = empty_object();
+	ret->issue_id_given = json_object_get(op->params, "issueId") != NULL;
 	return 0;
 }
 
@@ -119,6 +120,7 @@ static int serve_probe(struct op *op, json_t **ret, struct err *err)
 			json_object_set_new(*ret, "summary", json_string(report.summary));
 		set_unless_null(*ret, "diagnostics", steal(&report.diagnostics));
 		set_unless_null(*ret, "metadata", steal(&report.metadata));
+		json_object_update_missing(*ret, report.extra);
 	}
 	probe_report_deinit(&report);
 	return rc;
@@ -135,6 +137,7 @@ static json_t *lease_to_json(struct lease_result *lease)
 	set_unless_null(result, "metadata", steal(&lease->metadata));
 	if (lease->expires_at)
 		json_object_set_new(result, "expiresAt", json_string(lease->expires_at));
+	json_object_update_missing(result, lease->extra);
 	return result;
 }
 
@@ -343,6 +346,8 @@ static int read_execute(const struct op *op, struct execute_params *p, struct st
 	if (read_args(list, args, err) < 0)
 		return -1;
 	p->args = strv_list(args);
+	p->args_given = json_is_array(list);
+	p->env_given = p->env != NULL;
 	if (!p->env)
 		p->env = empty_object();
 	if (check_env_names(p->env, err) < 0)
@@ -363,6 +368,20 @@ static void write_stream(struct op *op, struct message *m, enum output_stream st
 	buf_append_str(message_tail(m), key);
 	output_give(op->output, stream, m);
 	buf_append_str(message_tail(m), "\"");
+}
+
+static void write_extra(struct buf *line, json_t *extra)
+{
+	cleanup_json json_t *masked = secret_masked_json(extra);
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(masked, key, value) {
+		buf_append_char(line, ',');
+		json_write_string(line, key, strlen(key));
+		buf_append_char(line, ':');
+		json_write_value(line, value);
+	}
 }
 
 /* The result's texts go out as they are, without a copy; so this answer is written by hand. */
@@ -391,6 +410,8 @@ static void answer_execute(struct op *op, struct execute_result *result)
 
 		json_write_value(line, masked);
 	}
+	if (result->extra)
+		write_extra(line, result->extra);
 	buf_append_str(line, "}}\n");
 	op_answer_message(op, m);
 }

@@ -13,6 +13,7 @@ void probe_report_deinit(struct probe_report *r)
 	free(r->summary);
 	json_decref(r->diagnostics);
 	json_decref(r->metadata);
+	json_decref(r->extra);
 	*r = (struct probe_report){0};
 }
 
@@ -21,6 +22,7 @@ void lease_result_deinit(struct lease_result *r)
 	free(r->provider_lease_id);
 	free(r->expires_at);
 	json_decref(r->metadata);
+	json_decref(r->extra);
 	*r = (struct lease_result){0};
 }
 
@@ -34,5 +36,6 @@ void realize_result_deinit(struct realize_result *r)
 void execute_result_deinit(struct execute_result *r)
 {
 	json_decref(r->metadata);
+	json_decref(r->extra);
 	*r = (struct execute_result){0};
 }

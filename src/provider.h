@@ -23,6 +23,7 @@ struct request_base {
 	const char *company_id;
 	const char *environment_id;
 	const char *issue_id;
+	bool issue_id_given; /* perhaps as null */
 	const json_t *config; /* a JSON object, never NULL; secrets are plain text here and only here */
 };
 
@@ -70,8 +71,10 @@ struct execute_params {
 	struct lease_ref lease;
 	const char *command;
 	char *const *args;   /* without the command; NULL-terminated, never NULL */
+	bool args_given;     /* perhaps empty */
 	const char *cwd;     /* NULL: not given */
 	const json_t *env;   /* object, never NULL; no name holds a NUL; values as sent, mostly strings */
+	bool env_given;      /* perhaps empty */
 	struct input *stdin_data; /* NULL: none was given */
 	bool has_timeout;    /* timeoutMs was a number */
 	double timeout_ms;   /* as sent: may be 0, negative or fractional */
@@ -107,6 +110,7 @@ struct probe_report {
 	char *summary;       /* owned */
 	json_t *diagnostics; /* owned array of {severity, message, code?, details?}, or NULL */
 	json_t *metadata;    /* owned, or NULL */
+	json_t *extra;       /* owned object of further members for the answer, or NULL */
 };
 
 /* acquire and resume. provider_lease_id NULL (resume only): proven to be gone. */
@@ -114,6 +118,7 @@ struct lease_result {
 	char *provider_lease_id; /* owned */
 	char *expires_at;        /* owned, ISO 8601, or NULL */
 	json_t *metadata;        /* owned, or NULL */
+	json_t *extra;           /* owned object of further members for the answer, or NULL */
 };
 
 /* release and destroy: what the provider confirmed. LEASE_UNPROVEN answers null. */
@@ -132,6 +137,7 @@ struct execute_result {
 	const char *signal_name; /* static */
 	bool timed_out;
 	json_t *metadata; /* owned, or NULL */
+	json_t *extra;    /* owned object of further members for the answer, or NULL */
 };
 
 struct provider {
