@@ -4,9 +4,13 @@
 test_bare_system.py BUILD-DIRECTORY [PART-OF-A-TEST'S-NAME]
 """
 
+import concurrent.futures
 import contextlib
+import json
 import os
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -108,6 +112,37 @@ def two_hundred_commands_at_once_are_served():
         worker.initialize()
         asked = [worker.send_sh(f"echo {number}") for number in range(200)]
         check_equal([worker.result(id)["stdout"] for id in asked], [f"{number}\n" for number in range(200)])
+
+
+def refused_by_tls(listener, context):
+    """Serves until a client has refused the certificate."""
+    while True:
+        connection, _ = listener.accept()
+        try:
+            context.wrap_socket(connection, server_side=True).close()
+        except ssl.SSLError as error:
+            return error
+        except OSError:
+            pass
+
+
+@test
+def tls_is_verified_with_the_certificates_of_the_package():
+    check(not os.path.exists(os.path.join(Bare.root, "etc/ssl/certs/ca-certificates.crt")), "the system has no certificates")
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as listener:
+        key, certificate = os.path.join(folder, "key.pem"), os.path.join(folder, "cert.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
+                        "-subj", "/CN=localhost"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool, worker_in_bare_system("socket") as worker:
+            refusal = pool.submit(refused_by_tls, listener, context)
+            worker.initialize()
+            config = {"apiKey": "k", "apiUrl": f"https://localhost:{listener.getsockname()[1]}", "timeoutMs": 20000}
+            report = worker.call("environmentProbe", {**worker.base("daytona"), "config": config})
+            check_equal(report["ok"], False)
+            check_match(json.dumps(report), r".*self[- ]signed certificate.*")
+            check("ALERT_UNKNOWN_CA" in str(refusal.result(30)), "the certificate was refused by the client")
 
 
 @test

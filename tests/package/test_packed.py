@@ -6,6 +6,7 @@ test_packed.py BUILD-DIRECTORY [PART-OF-A-TEST'S-NAME]
 
 import contextlib
 import copy
+import glob
 import json
 import os
 import re
@@ -31,9 +32,13 @@ class Packed:
     node_cache = None
 
 
-def packed_file(name):
-    with open(os.path.join(Packed.path, name), encoding="utf-8") as file:
+def read(path):
+    with open(path, encoding="utf-8") as file:
         return file.read()
+
+
+def packed_file(name):
+    return read(os.path.join(Packed.path, name))
 
 
 def packed_json(name):
@@ -59,6 +64,10 @@ def files_below(directory):
     return sorted(os.path.relpath(os.path.join(top, name), directory) for top, _, names in os.walk(directory) for name in names)
 
 
+def certificates_beside(program):
+    return os.path.join(os.path.dirname(program), "ca-certificates.crt")
+
+
 # --- the directory ---
 
 
@@ -66,10 +75,19 @@ def files_below(directory):
 def the_package_holds_what_the_host_needs_and_no_more():
     program = os.path.relpath(binary_of(Packed.path), Packed.path)
     check_equal(files_below(Packed.path), sorted(["LICENSE", "README.md", "THIRD-PARTY-NOTICES", "manifest.js", "manifest.json",
-                                                  "package.json", "worker.cjs", program]))
+                                                  "package.json", "worker.cjs", program, certificates_beside(program)]))
     for name in files_below(Packed.path):
         mode = os.stat(os.path.join(Packed.path, name)).st_mode & 0o777
         check_equal(oct(mode), oct(0o755 if name in (program, "worker.cjs") else 0o644), name)
+
+
+@test
+def mozilla_s_certificates_and_no_others_are_beside_the_program():
+    bundle = packed_file(certificates_beside(os.path.relpath(binary_of(Packed.path), Packed.path)))
+    ours = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", bundle, re.S)
+    check(len(ours) > 100, f"{len(ours)} certificates")
+    mozilla = "".join(read(path) for path in glob.glob("/usr/share/ca-certificates/mozilla/*.crt"))
+    check_equal([one for one in ours if one not in mozilla], [])
 
 
 @test
@@ -87,7 +105,7 @@ def package_json_and_manifest_agree():
 def the_licences_are_in_the_package():
     check_match(packed_file("LICENSE"), r"MIT License\n.*Permission is hereby granted.*")
     notices = packed_file("THIRD-PARTY-NOTICES")
-    for library in ("libuv", "jansson", "glibc"):
+    for library in ("libuv", "jansson", "protobuf-c", "glibc", "OpenSSL", "nghttp2", "zlib", "Mozilla's CA certificates"):
         check_match(notices, rf".*\n---+\n{library} [0-9]\S* \(Debian\)\n---+\n\n.*")
     check("GNU LESSER GENERAL PUBLIC LICENSE" in notices, "the text of the LGPL")
     check("Joyent, Inc. and other Node contributors" in notices, "libuv's copyright")
