@@ -38,8 +38,6 @@ static bool is_known_to_host(const char *name)
 		"detectExternalObjects",
 		"resolveExternalObject",
 		"refreshExternalObjects",
-		"environmentSyncIn",
-		"environmentSyncOut",
 		"environmentRunnerIngressEndpoint",
 		"loginPtyOpen",
 		"loginPtyInput",

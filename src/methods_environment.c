@@ -25,7 +25,7 @@ static const json_t *empty_object(void)
 	return empty;
 }
 
-static int read_base(const struct op *op, struct request_base *ret, struct err *err)
+int read_request_base(const struct op *op, struct request_base *ret, struct err *err)
 {
 	static const struct field table[] = {
 		{"driverKey", FIELD_STRING, offsetof(struct request_base, driver_key), true},
@@ -44,7 +44,7 @@ static int read_base(const struct op *op, struct request_base *ret, struct err *
 	return 0;
 }
 
-static int read_lease_ref(const struct op *op, struct lease_ref *ret, struct err *err)
+int read_lease_ref(const struct op *op, struct lease_ref *ret, struct err *err)
 {
 	static const struct field table[] = {
 		{"providerLeaseId", FIELD_STRING, offsetof(struct lease_ref, provider_lease_id), false},
@@ -110,7 +110,7 @@ static int serve_probe(struct op *op, json_t **ret, struct err *err)
 	struct probe_params p = {0};
 	struct probe_report report = {0};
 
-	if (read_base(op, &p.base, err) < 0)
+	if (read_request_base(op, &p.base, err) < 0)
 		return -1;
 	int rc = op->provider->probe(op, &p, &report, err);
 
@@ -184,7 +184,7 @@ static int serve_acquire(struct op *op, json_t **ret, struct err *err)
 	struct acquire_params p = {.requested_expires_unix_ms = -1};
 	struct lease_result lease = {0};
 
-	if (read_base(op, &p.base, err) < 0 || fields_read(op->params, table, "params", &p, err) < 0)
+	if (read_request_base(op, &p.base, err) < 0 || fields_read(op->params, table, "params", &p, err) < 0)
 		return -1;
 	if (p.requested_expires_at && (p.requested_expires_unix_ms = iso_time_parse(p.requested_expires_at)) < 0)
 		return err_set(err, ERR_INVALID, "params.requestedExpiresAt must be an ISO 8601 time");
@@ -209,7 +209,7 @@ static int read_lease_params(const struct op *op, struct lease_params *ret, stru
 		{0},
 	};
 
-	if (read_base(op, &ret->base, err) < 0)
+	if (read_request_base(op, &ret->base, err) < 0)
 		return -1;
 	return fields_read(op->params, table, "params", ret, err);
 }
@@ -279,7 +279,7 @@ static int serve_realize(struct op *op, json_t **ret, struct err *err)
 	struct realize_params p = {.workspace = json_object_get(op->params, "workspace")};
 	struct realize_result result = {0};
 
-	if (read_base(op, &p.base, err) < 0 || read_lease_ref(op, &p.lease, err) < 0)
+	if (read_request_base(op, &p.base, err) < 0 || read_lease_ref(op, &p.lease, err) < 0)
 		return -1;
 	if (p.workspace && !json_is_null(p.workspace) && !json_is_object(p.workspace))
 		return err_set(err, ERR_INVALID, "params.workspace must be an object");
@@ -338,7 +338,7 @@ static int read_execute(const struct op *op, struct execute_params *p, struct st
 	const json_t *list = json_object_get(op->params, "args"), *text = json_object_get(op->params, "stdin");
 	const json_t *timeout = json_object_get(op->params, "timeoutMs");
 
-	if (read_base(op, &p->base, err) < 0 || read_lease_ref(op, &p->lease, err) < 0 ||
+	if (read_request_base(op, &p->base, err) < 0 || read_lease_ref(op, &p->lease, err) < 0 ||
 	    fields_read(op->params, table, "params", p, err) < 0)
 		return -1;
 	if (list && !json_is_null(list) && !json_is_array(list))
@@ -458,7 +458,7 @@ static int read_setup(const struct op *op, struct setup_params *p, struct err *e
 		{0},
 	};
 
-	if (read_base(op, &p->base, err) < 0)
+	if (read_request_base(op, &p->base, err) < 0)
 		return -1;
 	return fields_read(op->params, table, "params", p, err);
 }
@@ -508,6 +508,8 @@ const struct method environment_methods[] = {
 	{"environmentDestroyLease", HOST_TIMEOUT_CONFIG, serve_destroy, SLOT(destroy_lease), true},
 	{"environmentRealizeWorkspace", HOST_TIMEOUT_CONFIG, serve_realize, SLOT(realize_workspace), false},
 	{"environmentExecute", HOST_TIMEOUT_EXECUTE, serve_execute, SLOT(execute), false},
+	{"environmentSyncIn", HOST_TIMEOUT_CONFIG, serve_sync_in, SLOT(sync_in), false},
+	{"environmentSyncOut", HOST_TIMEOUT_CONFIG, serve_sync_out, SLOT(sync_out), false},
 	{"environmentStartInteractiveSetup", HOST_TIMEOUT_SETUP, serve_start_setup, SLOT(start_setup), false},
 	{"environmentGetInteractiveSetup", HOST_TIMEOUT_SETUP, serve_get_setup, SLOT(get_setup), false},
 	{"environmentCaptureTemplate", HOST_TIMEOUT_EXECUTE, serve_capture_template, SLOT(capture_template), false},

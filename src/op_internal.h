@@ -8,6 +8,7 @@
 #include "output_internal.h"
 #include "protocol/host_time.h"
 #include "protocol/jsonrpc.h"
+#include "provider.h"
 #include "secret.h"
 #include "worker_internal.h"
 
@@ -27,7 +28,7 @@ struct op {
 	const struct provider *provider; /* NULL: none is concerned */
 	void *state;
 	struct output *output; /* owned; of an execute */
-	char *lease_key;       /* owned; of an execute: what a release or destroy ends */
+	char *lease_key;       /* owned; of an execute or sync: what a release or destroy ends */
 	struct secret_set secrets; /* held while the op lives */
 	const char *cancel_reason;
 	struct list end_waits; /* of fibers that wait for the op's end */
@@ -48,6 +49,13 @@ struct method {
 /* The environment methods, in the order of the host contract; name NULL ends the table. */
 extern const struct method environment_methods[];
 extern const struct method general_methods[];
+
+/* Members that several methods have (methods_environment.c). */
+int read_request_base(const struct op *op, struct request_base *ret, struct err *err);
+int read_lease_ref(const struct op *op, struct lease_ref *ret, struct err *err);
+/* methods_sync.c */
+int serve_sync_in(struct op *op, json_t **ret, struct err *err);
+int serve_sync_out(struct op *op, json_t **ret, struct err *err);
 
 /* True if the provider has the method's slot. */
 bool method_in_provider(const struct method *method, const struct provider *provider);

@@ -16,6 +16,7 @@
 #include "op.h"
 
 #include <stdint.h>
+#include <sys/types.h>
 
 /* Common to all calls but validate_config. Strings may be NULL where the host left them out. */
 struct request_base {
@@ -81,6 +82,38 @@ struct execute_params {
 	bool bypass_session;
 };
 
+/* Native file sync (host contract, Native file sync). Paths are absolute, on the worker's machine for the side that is the host's. */
+struct sync_file {
+	bool is_directory;
+	const char *source_path;
+	const char *target_path;
+	bool has_mode;
+	mode_t mode;
+	struct strv exclude; /* glob patterns; of directories */
+	bool follow_symlinks;
+};
+
+struct sync_command {
+	const char *command; /* shell text */
+	const char *cwd;     /* NULL: the lease's working directory */
+	double timeout_ms;   /* 0: not given */
+};
+
+struct sync_operation {
+	const char *operation_id;
+	struct sync_file *files;
+	size_t file_count;
+	struct sync_command *commands; /* after the files; sync_in only */
+	size_t command_count;
+};
+
+struct sync_params {
+	struct request_base base;
+	struct lease_ref lease;
+	struct sync_operation *operations; /* in this order; the first failure ends it */
+	size_t count;
+};
+
 struct setup_params {
 	struct request_base base;
 	const char *session_id;         /* start */
@@ -140,6 +173,12 @@ struct execute_result {
 	json_t *extra;    /* owned object of further members for the answer, or NULL */
 };
 
+/* What an operation of sync_in or sync_out moved. */
+struct sync_report {
+	uint64_t files;
+	uint64_t bytes;
+};
+
 struct provider {
 	const char *driver_key;
 	/* JSON text of the manifest's environmentDrivers entry (providers/<name>/driver.json): the one source of its schema. */
@@ -174,6 +213,13 @@ struct provider {
 	 * command's whole tree is ended before the return.
 	 */
 	int (*execute)(struct op *op, const struct execute_params *p, struct execute_result *ret, struct err *err);
+
+	/*
+	 * Files of this machine into the sandbox, and back. ret: p->count of them, zeroed. Both or none; a driver without them declares
+	 * sandboxCapabilities.nativeSyncIn and nativeSyncOut false. A release or destroy cancels them, as it does executes.
+	 */
+	int (*sync_in)(struct op *op, const struct sync_params *p, struct sync_report *ret, struct err *err);
+	int (*sync_out)(struct op *op, const struct sync_params *p, struct sync_report *ret, struct err *err);
 
 	/* Interactive setup and templates: each returns the answer itself (new reference). */
 	int (*start_setup)(struct op *op, const struct setup_params *p, json_t **ret, struct err *err);

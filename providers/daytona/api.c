@@ -104,6 +104,9 @@ static int perform(struct op *op, const struct daytona_config *c, const struct d
 		.retry = {.repeat = call->repeat, .attempts_max = 3},
 		.body_max = call->answer_max,
 		.long_lived = call->long_lived,
+		.on_answer = call->on_answer,
+		.on_body = call->on_body,
+		.arg = call->arg,
 	};
 	int rc = http_perform(worker_http(op_worker(op)), &request, &ret->http, &e);
 

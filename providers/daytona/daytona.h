@@ -15,6 +15,7 @@
  *	execute.c  one command of the host
  *	session.c  the same in a persistent shell, with its streams apart
  *	follow.c   the log of such a command while it runs
+ *	sync*.c    files of the host into the sandbox and back
  *	setup.c    interactive setup over SSH, and templates, which are snapshots
  */
 #ifndef DAYTONA_DAYTONA_H
@@ -97,6 +98,10 @@ struct daytona_call {
 	enum http_repeat repeat;
 	size_t answer_max; /* 0: http's */
 	bool long_lived;
+	/* As http_request has them. */
+	int (*on_answer)(void *arg, const struct http_response *response, enum http_take *ret, struct err *err);
+	int (*on_body)(void *arg, const char *bytes, size_t n, struct err *err);
+	void *arg;
 };
 
 struct daytona_answer {
@@ -117,7 +122,8 @@ struct daytona_headers {
 };
 
 /* accept NULL: application/json; content_type NULL: there is no body. */
-void daytona_headers_init(struct daytona_headers *h, const struct daytona_config *c, const char *accept, const char *content_type);
+void daytona_headers_init(struct daytona_headers *h, const struct daytona_config *c, const char *accept,
+			  const char *content_type);
 void daytona_headers_deinit(struct daytona_headers *h);
 #define cleanup_daytona_headers cleanup(daytona_headers_deinit)
 /* <base><path>, where each %s of the path is percent-encoded as one part. Owned. */
@@ -187,9 +193,10 @@ int daytona_make_folder(struct op *op, const struct daytona_config *c, struct da
 /* "bash" or "sh"; sh too if it cannot be found out. Only a cancelled fiber fails. */
 int daytona_find_shell(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char **ret,
 		       struct err *err);
-/* A deadline that passes, the service's or ours, is a result. If the sandbox was not started it is, and the command runs then. */
+/* A deadline that passes, the service's or ours, is a result. If the sandbox was not started it is, and the command runs then. cwd NULL: the
+ * service's own. */
 int daytona_run_command(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *script,
-			int64_t seconds, struct daytona_run *ret, struct err *err);
+			const char *cwd, int64_t seconds, struct daytona_run *ret, struct err *err);
 int daytona_upload(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *path,
 		   struct http_piece content, int64_t seconds, struct err *err);
 /* Never fails and never takes long; not even a cancelled fiber leaves the file. */
@@ -313,6 +320,11 @@ int daytona_log_put(struct op *op, struct daytona_log *log, enum output_stream s
  */
 int daytona_follow(struct op *op, const struct daytona_config *c, const char *command_url, int64_t deadline,
 		   struct daytona_log *log, bool *ret_closed, struct err *err);
+
+/* --- sync.c --- */
+
+int daytona_sync_in(struct op *op, const struct sync_params *p, struct sync_report *ret, struct err *err);
+int daytona_sync_out(struct op *op, const struct sync_params *p, struct sync_report *ret, struct err *err);
 
 /* --- setup.c --- */
 

@@ -83,7 +83,7 @@ static int run_once(struct op *op, const struct daytona_config *c, struct dayton
 {
 	cleanup_daytona_run struct daytona_run run = {0};
 
-	if (daytona_run_command(op, c, &handle->sandbox, script, daytona_seconds(timeout_ms), &run, err) < 0)
+	if (daytona_run_command(op, c, &handle->sandbox, script, NULL, daytona_seconds(timeout_ms), &run, err) < 0)
 		return -1;
 	if (run.timed_out) {
 		daytona_report_timeout(op, p, timeout_ms, run.timeout_text, ret);

@@ -98,7 +98,7 @@ int daytona_sentinel_check(struct op *op, const struct daytona_config *c, struct
 	}
 	buf_append_str(&script, "cat ");
 	shell_quote(&script, path);
-	if (daytona_run_command(op, c, s, script.data, daytona_seconds(c->timeout_ms), &run, err) < 0)
+	if (daytona_run_command(op, c, s, script.data, NULL, daytona_seconds(c->timeout_ms), &run, err) < 0)
 		return -1;
 	if (run.timed_out)
 		return err_set(err, ERR_REMOTE, "%s", run.timeout_text);

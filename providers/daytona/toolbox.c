@@ -111,8 +111,8 @@ static int take_result(struct daytona_answer *answer, struct daytona_run *ret, s
 	return 0;
 }
 
-static int run_once(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *script, int64_t seconds,
-		    struct daytona_run *ret, bool *ret_not_started, struct err *err)
+static int run_once(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *script, const char *cwd,
+		    int64_t seconds, struct daytona_run *ret, bool *ret_not_started, struct err *err)
 {
 	cleanup_json json_t *body = json_pack("{s:s, s:I}", "command", script, "timeout", (json_int_t)seconds);
 	cleanup_daytona_answer struct daytona_answer answer;
@@ -120,6 +120,8 @@ static int run_once(struct op *op, const struct daytona_config *c, struct dayton
 	*ret_not_started = false;
 	if (!body)
 		return err_set(err, ERR_INVALID, "The command is no valid text.");
+	if (cwd)
+		json_object_set_new(body, "cwd", json_string(cwd));
 	if (daytona_find_toolbox(op, c, s, err) < 0)
 		return -1;
 	cleanup_free char *url = daytona_url(s->toolbox, "/process/execute", NULL);
@@ -145,12 +147,12 @@ static int run_once(struct op *op, const struct daytona_config *c, struct dayton
 }
 
 int daytona_run_command(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *script,
-			int64_t seconds, struct daytona_run *ret, struct err *err)
+			const char *cwd, int64_t seconds, struct daytona_run *ret, struct err *err)
 {
 	cleanup_err struct err e = ERR_INIT;
 	bool not_started;
 
-	if (run_once(op, c, s, script, seconds, ret, &not_started, &e) == 0)
+	if (run_once(op, c, s, script, cwd, seconds, ret, &not_started, &e) == 0)
 		return 0;
 	if (!not_started)
 		return err_move(err, &e);
@@ -158,7 +160,7 @@ int daytona_run_command(struct op *op, const struct daytona_config *c, struct da
 	cleanup_free char *id = xstrdup(s->id);
 	if (daytona_sandbox_get(op, c, id, s, err) < 0 || daytona_sandbox_ensure_started(op, c, s, err) < 0)
 		return -1;
-	return run_once(op, c, s, script, seconds, ret, &not_started, err);
+	return run_once(op, c, s, script, cwd, seconds, ret, &not_started, err);
 }
 
 int daytona_find_shell(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char **ret,
@@ -169,7 +171,7 @@ int daytona_find_shell(struct op *op, const struct daytona_config *c, struct day
 	size_t len = 0;
 
 	*ret = "sh";
-	if (daytona_run_command(op, c, s, "if command -v bash >/dev/null 2>&1; then printf bash; else printf sh; fi",
+	if (daytona_run_command(op, c, s, "if command -v bash >/dev/null 2>&1; then printf bash; else printf sh; fi", NULL,
 				daytona_seconds(c->timeout_ms), &run, &e) < 0)
 		return err_is(&e, ERR_CANCELLED) ? err_move(err, &e) : 0;
 	const char *text = run.text ? js_trim(run.text, run.len, &len) : "";

@@ -31,14 +31,18 @@ class Toolbox:
     def __init__(self):
         self.idle_looks = 50
         self.work_dir = None  # None: the sandbox's own; else what /work-dir and /user-home-dir say
+        self.download_content = None  # None: the files' own; else what every downloaded file holds
+        self.download_refusal = None  # None: as it is; else what is said of every file, JSON or text
         self.uploaded = set()
 
     def behave(self, text):
-        unknown = set(text) - {"idleLooks", "workDir"}
+        unknown = set(text) - {"idleLooks", "workDir", "download", "downloadRefusal"}
         if unknown:
             raise ValueError(f"unknown behaviour of the toolbox: {', '.join(sorted(unknown))}")
         self.idle_looks = text.get("idleLooks", 50)
         self.work_dir = text.get("workDir")
+        self.download_content = text["download"].encode("latin-1") if "download" in text else None
+        self.download_refusal = text.get("downloadRefusal")
 
     def leftovers(self):
         self.uploaded = {path for path in self.uploaded if os.path.exists(path)}
@@ -138,10 +142,12 @@ class Toolbox:
             return Answer(400, {"errors": errors, "files": files or None})
         return Answer(200, {"files": files})
 
-    @staticmethod
-    def download(request):
+    def download(self, request):
         files = []
         for path in request.json().get("paths", []):
+            if self.download_content is not None or self.download_refusal is not None:
+                files.append((path, self.download_content, self.download_refusal))
+                continue
             try:
                 with open(path, "rb") as file:
                     files.append((path, file.read(), None))

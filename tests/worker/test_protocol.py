@@ -335,9 +335,18 @@ def what_is_listed_is_served_and_what_is_not_listed_says_so():
                 continue
             check_equal(w.call_error(method, {}), {"code": -32004, "message": f"{method} is not implemented by this plugin"})
             check_equal(w.call_error(method, w.base()), {"code": -32004, "message": f"{method} is not implemented by this plugin"})
+        drivers = json.loads(subprocess.run([Build.path, "manifest"], check=True, stdout=subprocess.PIPE, env={}).stdout)["environmentDrivers"]
         for method in methods:
-            message = w.answer(w.send(method, {"driverKey": "fake-plugin", "config": {}}))
-            check(message.get("error", {}).get("code") not in (-32601, -32004), f"{method} is listed and served")
+            codes = {}
+            for driver in drivers:
+                message = w.answer(w.send(method, {"driverKey": driver["driverKey"], "config": {}}))
+                codes[driver["driverKey"]] = message.get("error", {}).get("code")
+            check(any(code not in (-32601, -32004) for code in codes.values()), f"{method} is listed and served by some driver")
+            if method in ("environmentSyncIn", "environmentSyncOut"):
+                # The host uses native sync with each driver that does not say no to it.
+                for driver in drivers:
+                    refused = driver.get("sandboxCapabilities", {}).get(method.replace("environment", "native")) is False
+                    check_equal(codes[driver["driverKey"]] == -32004, refused, f"{driver['driverKey']} declares whether it has {method}")
 
 
 @test
