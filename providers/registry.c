@@ -3,12 +3,14 @@
 extern const struct provider local_provider;
 extern const struct provider daytona_provider;
 extern const struct provider cloudflare_provider;
+extern const struct provider e2b_provider;
 extern const struct provider fake_plugin_provider;
 
 const struct provider *const provider_registry[] = {
 	&local_provider,
 	&daytona_provider,
 	&cloudflare_provider,
+	&e2b_provider,
 	&fake_plugin_provider,
 	NULL,
 };
