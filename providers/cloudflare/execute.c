@@ -87,10 +87,12 @@ static void channel_init(struct channel *channel, const struct cloudflare_config
 	const char *value = json_string_value(json_object_get(p->env, CHANNEL_KEY));
 	bool is_bridge = value && strcmp(value, "bridge") == 0;
 
+	bool has_env = p->env_given || json_object_size(p->env) > 0;
+
 	*channel = (struct channel){
 		.strategy = is_bridge ? "named" : cloudflare_session_strategy(c),
 		.session_id = is_bridge ? xasprintf("%s-bridge", c->session_id) : xstrdup(c->session_id),
-		.env = p->env_given ? json_copy((json_t *)(uintptr_t)p->env) : NULL, /* jansson's copy takes no const value */
+		.env = has_env ? json_copy((json_t *)(uintptr_t)p->env) : NULL, /* jansson's copy takes no const value */
 		.streamed = !is_bridge,
 	};
 	json_object_del(channel->env, CHANNEL_KEY);

@@ -9,8 +9,8 @@
 #include <math.h>
 #include <string.h>
 
-/* How long an acquire that nobody waits for any more may take to say what it has made. */
-#define LATE_ANSWER_MS 4000
+/* How long an acquire that nobody waits for any more may take to say what it has made. A worker that stops waits for 5 s. */
+#define LATE_ANSWER_MS 3000
 
 /* --- leases that have ended --- */
 
