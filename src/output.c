@@ -204,7 +204,9 @@ int output_write(struct output *out, enum output_stream stream, const void *byte
 static bool continues(const struct output *out, const struct stream *s, const char *text, size_t n)
 {
 	/* Raw bytes are not kept: their count must do. */
-	return s->bytes <= n && (out->sink.raw || s->head.len == 0 || (s->head.len <= n && memcmp(s->head.data, text, s->head.len) == 0));
+	if (s->bytes > n || out->sink.raw || s->head.len == 0)
+		return s->bytes <= n;
+	return s->head.len <= n && memcmp(s->head.data, text, s->head.len) == 0;
 }
 
 static void forget(struct stream *s)
