@@ -179,9 +179,10 @@ def output_beyond_the_cap_keeps_head_and_tail_and_says_so():
 @test
 def a_result_stays_below_the_hosts_line_limit_whatever_is_printed():
     # The harness measures each line; these grow most when they are escaped, in UTF-8 and in UTF-16. Each stream is beyond the cap.
+    kinds = (("controls", b"\x01", 6), ("invalid", b"\xff", 3), ("quotes", b'"', 2), ("emoji", "\U0001f600".encode(), 4),
+             ("separators", "\u2028".encode(), 6))
     with Inputs() as inputs, Worker() as w:
-        for name, unit, escaped in (("controls", b"\x01", 6), ("quotes", b'"', 2), ("invalid", b"\xff", 3),
-                                    ("emoji", "\U0001f600".encode(), 4), ("separators", "\u2028".encode(), 6)):
+        for name, unit, escaped in kinds[:2] if Build.sanitized else kinds:
             path = inputs.file(name, unit * (MEGABYTE // len(unit)))
             times = 75 * len(unit) // escaped
             params = w.execute_params("sh", ["-c", f"for i in $(seq {times}); do cat '{path}'; cat '{path}' >&2; done"])
@@ -285,7 +286,7 @@ def requests_whose_answers_nobody_reads_do_not_fill_the_memory():
     with Worker() as w:
         w.initialize()
         before = w.memory_kb()
-        count = 60_000
+        count = 20_000 if Build.sanitized else 60_000
         keys = [w.send("health") for _ in range(count)]
         # Only writing: pump() would read.
         def pushed():
@@ -353,7 +354,7 @@ def small_requests_are_answered_while_a_flood_of_output_passes():
         w.initialize()
         flood = w.send_execute("yes", ["flood"], timeoutMs=100_000_000, lease={"providerLeaseId": "flood"})
         w.until(lambda: w.live_text(flood), "the flood")
-        for i in range(50):
+        for i in range(20):
             check_equal(w.execute("echo", [str(i)])["stdout"], f"{i}\n")
             check_equal(w.call("health")["status"], "ok")
         w.call("environmentDestroyLease", {**w.base(), "providerLeaseId": "flood"})
