@@ -5,7 +5,7 @@
 
 With --tls url is https://bridge.test, a name that only the proxy knows. Under /control (no token needed, never encrypted):
 
-    POST   /control/faults       one rule (tests/daytona/faults.py), or a list. Of a stream, truncate, stallBody and dropStream (a reset)
+    POST   /control/faults       one rule (faults.py), or a list. Of a stream, truncate, stallBody and dropStream (a reset)
                                  count the events' bytes. A reply "base64:…" is bytes
     DELETE /control/faults       forget them; let go of connections that stall
     POST   /control/behave       {"split": bytes a chunk of a stream holds, "keepalive": true}
@@ -27,11 +27,9 @@ import sys
 import tempfile
 import threading
 
-sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "daytona"))
-
-from bridge import Bridge  # noqa: E402
-from faults import Faults  # noqa: E402
-from http_side import Answer, Connection, Gone  # noqa: E402
+from bridge import Bridge
+from faults import Faults
+from http_side import Answer, Connection, Gone
 
 NAME = "bridge.test"
 
