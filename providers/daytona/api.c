@@ -7,6 +7,7 @@
 
 /* The daemon answers session logs with their streams apart from 0.167.0 on. */
 #define SDK_VERSION "0.203.0"
+#define CALL_MAX_MS 60000
 
 void daytona_answer_deinit(struct daytona_answer *a)
 {
@@ -15,6 +16,13 @@ void daytona_answer_deinit(struct daytona_answer *a)
 	http_response_deinit(&a->http);
 	json_decref(a->json);
 	*a = (struct daytona_answer){0};
+}
+
+int64_t daytona_call_ms(const struct daytona_config *c)
+{
+	int64_t ms = daytona_seconds(c->timeout_ms) * 1000;
+
+	return ms < CALL_MAX_MS ? ms : CALL_MAX_MS;
 }
 
 /* --- what an answer that is no success says --- */
@@ -122,7 +130,14 @@ static int perform(struct op *op, const struct daytona_config *c, const struct d
 		json_decref(ret->json);
 		ret->json = NULL;
 	}
-	return http_is_success(&ret->http) ? 0 : set_status_error(ret, err);
+	if (!http_is_success(&ret->http))
+		return set_status_error(ret, err);
+	const char *type = http_header(&ret->http, "content-type");
+	if (type && str_starts_with(type, "text/html"))
+		return err_set(
+			err, ERR_PROTOCOL,
+			"Daytona's answer is a web page: something in between answers, such as the login page of a proxy.");
+	return 0;
 }
 
 int daytona_perform(struct op *op, const struct daytona_config *c, const struct daytona_call *call, struct daytona_answer *ret,

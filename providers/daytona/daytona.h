@@ -110,6 +110,8 @@ struct daytona_answer {
 	struct daytona_failure failure;
 };
 
+/* The deadline of a request that the service answers at once, if nothing is wrong. */
+int64_t daytona_call_ms(const struct daytona_config *c);
 void daytona_answer_deinit(struct daytona_answer *a);
 #define cleanup_daytona_answer cleanup(daytona_answer_deinit)
 /* Waits. Success is 2xx. *ret is zeroed before and must be deinited in either case. */
@@ -199,6 +201,8 @@ int daytona_run_command(struct op *op, const struct daytona_config *c, struct da
 			const char *cwd, int64_t seconds, struct daytona_run *ret, struct err *err);
 int daytona_upload(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *path,
 		   struct http_piece content, int64_t seconds, struct err *err);
+/* -1, ERR_PROTOCOL: a successful answer that does not name the files. */
+int daytona_check_upload(const struct daytona_answer *answer, struct err *err);
 /* Never fails and never takes long; not even a cancelled fiber leaves the file. */
 void daytona_remove_file(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *path);
 /* The toolbox's base URL is known after that. */

@@ -6,7 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-#define CALL_MS 60000 /* of a request that the service answers at once, if nothing is wrong */
 #define POLL_FIRST_MS 100
 #define POLL_EAGER_MS 5000 /* so long the pause stays the same */
 #define POLL_MAX_MS 1000
@@ -96,7 +95,8 @@ static int look(struct op *op, const struct daytona_config *c, const char *id, i
 {
 	cleanup_free char *url = daytona_url(c->api_url, "/sandbox/%s", DAYTONA_PARTS(id));
 	cleanup_daytona_answer struct daytona_answer answer;
-	struct daytona_call call = {.method = "GET", .url = url, .deadline_ms = ms < CALL_MS ? ms : CALL_MS, .repeat = repeat};
+	struct daytona_call call = {
+		.method = "GET", .url = url, .deadline_ms = ms < daytona_call_ms(c) ? ms : daytona_call_ms(c), .repeat = repeat};
 	int rc = daytona_perform(op, c, &call, &answer, err);
 
 	if (ret_failure)
@@ -212,8 +212,13 @@ static struct delete_try try_delete(struct op *op, const struct daytona_config *
 	cleanup_daytona_answer struct daytona_answer answer;
 	struct daytona_call call = {.method = "DELETE", .url = url, .deadline_ms = DELETE_CALL_MS, .repeat = HTTP_REPEAT_UNSENT};
 
-	if (daytona_perform(op, c, &call, &answer, err) == 0)
-		return (struct delete_try){.done = true};
+	/* Only an answer with the sandbox says that it is going; the next try tells what any other meant. */
+	if (daytona_perform(op, c, &call, &answer, err) == 0) {
+		if (str_nonempty(json_string_value(json_object_get(answer.json, "id"))))
+			return (struct delete_try){.done = true};
+		err_set(err, ERR_PROTOCOL, "Daytona answered the deletion of sandbox %s without a sandbox.", id);
+		return (struct delete_try){.again = true};
+	}
 	if (answer.failure.status == 404)
 		return (struct delete_try){.done = !may_come_late, .again = may_come_late};
 	return (struct delete_try){.again = !is_final(&answer.failure) && !err_is(err, ERR_INVALID)};

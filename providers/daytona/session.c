@@ -9,7 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-#define CALL_MS 60000
 #define DELETE_MS 3000
 #define POLL_MS 50
 #define EXIT_MS 400       /* from the end of a stream to the exit code's appearance */
@@ -58,7 +57,7 @@ static void unlock(struct daytona_handle *handle)
 	daytona_handle_wake(handle);
 }
 
-static int create(struct op *op, const struct daytona_config *c, struct daytona_handle *handle, struct err *err)
+static int create(struct op *op, const struct daytona_config *c, struct daytona_handle *handle, int64_t ms, struct err *err)
 {
 	cleanup_free char *uuid = random_uuid();
 	cleanup_free char *name = xasprintf("paperclip-%s", uuid);
@@ -69,19 +68,20 @@ static int create(struct op *op, const struct daytona_config *c, struct daytona_
 		return -1;
 	cleanup_free char *url = daytona_url(handle->sandbox.toolbox, "/process/session", NULL);
 	struct daytona_call call = {
-		.method = "POST", .url = url, .json = body, .deadline_ms = CALL_MS, .repeat = HTTP_REPEAT_REJECTED};
+		.method = "POST", .url = url, .json = body, .deadline_ms = ms, .repeat = HTTP_REPEAT_REJECTED};
 	if (daytona_perform(op, c, &call, &answer, err) < 0)
 		return -1;
 	handle->session = steal(&name);
 	return 0;
 }
 
-/* *ret: a copy of the session's name. */
-static int open_session(struct op *op, const struct daytona_config *c, struct daytona_handle *handle, char **ret, struct err *err)
+/* *ret: a copy of the session's name. ms: of the command that it is for. */
+static int open_session(struct op *op, const struct daytona_config *c, struct daytona_handle *handle, int64_t ms, char **ret,
+			struct err *err)
 {
 	if (lock(handle, err) < 0)
 		return -1;
-	int rc = handle->session ? 0 : create(op, c, handle, err);
+	int rc = handle->session ? 0 : create(op, c, handle, ms < daytona_call_ms(c) ? ms : daytona_call_ms(c), err);
 	if (rc == 0)
 		*ret = xstrdup(handle->session);
 	unlock(handle);
@@ -128,8 +128,10 @@ int daytona_command_look(struct op *op, const struct daytona_config *c, const ch
 	int64_t left = deadline - loop_now_ms();
 	cleanup_daytona_answer struct daytona_answer answer = {0};
 	cleanup_err struct err e = ERR_INIT;
-	struct daytona_call call = {
-		.method = "GET", .url = url, .deadline_ms = left < CALL_MS ? left : CALL_MS, .repeat = HTTP_REPEAT_UNSENT};
+	struct daytona_call call = {.method = "GET",
+				    .url = url,
+				    .deadline_ms = left < daytona_call_ms(c) ? left : daytona_call_ms(c),
+				    .repeat = HTTP_REPEAT_UNSENT};
 
 	*ret_ended = false;
 	if (left <= 0)
@@ -236,7 +238,7 @@ static int run(struct op *op, const struct daytona_config *c, struct daytona_han
 			       ? err_set(err, ERR_CANCELLED, "cancelled")
 			       : 0;
 	ret->has_exit_code = true;
-	return read_logs(op, c, url, CALL_MS, &log, err);
+	return read_logs(op, c, url, daytona_call_ms(c), &log, err);
 }
 
 int daytona_session_run(struct op *op, const struct daytona_config *c, struct daytona_handle *handle,
@@ -250,14 +252,14 @@ int daytona_session_run(struct op *op, const struct daytona_config *c, struct da
 	cleanup_err struct err e = ERR_INIT;
 	bool lost, late = false;
 
-	if (open_session(op, c, handle, &session, err) < 0)
+	if (open_session(op, c, handle, seconds * 1000, &session, err) < 0)
 		return -1;
 	int rc = start(op, c, handle, session, script, seconds, &command, &lost, &e);
 	if (rc < 0 && lost) {
 		drop(handle, session);
 		free(steal(&session));
 		err_clear(&e);
-		if (open_session(op, c, handle, &session, err) < 0)
+		if (open_session(op, c, handle, seconds * 1000, &session, err) < 0)
 			return -1;
 		rc = start(op, c, handle, session, script, seconds, &command, &lost, &e);
 	}

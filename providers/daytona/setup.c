@@ -8,7 +8,6 @@
 #include <string.h>
 #include <time.h>
 
-#define CALL_MS 60000
 #define DELETE_MS 20000
 #define MINUTES_DEFAULT 60
 #define MINUTES_MAX 1440
@@ -73,7 +72,8 @@ static int open_access(struct op *op, const struct daytona_config *c, const stru
 	cleanup_free char *base = daytona_url(c->api_url, "/sandbox/%s/ssh-access", DAYTONA_PARTS(s->id));
 	cleanup_free char *url = xasprintf("%s?expiresInMinutes=%d", base, minutes);
 	cleanup_daytona_answer struct daytona_answer answer = {0};
-	struct daytona_call call = {.method = "POST", .url = url, .deadline_ms = CALL_MS, .repeat = HTTP_REPEAT_REJECTED};
+	struct daytona_call call = {
+		.method = "POST", .url = url, .deadline_ms = daytona_call_ms(c), .repeat = HTTP_REPEAT_REJECTED};
 
 	if (daytona_perform(op, c, &call, &answer, err) < 0)
 		return -1;
@@ -307,7 +307,8 @@ static int delete_snapshot(struct op *op, const struct daytona_config *c, const 
 	cleanup_free char *url = daytona_url(c->api_url, "/snapshots/%s", DAYTONA_PARTS(name));
 	cleanup_daytona_answer struct daytona_answer found = {0};
 	cleanup_daytona_answer struct daytona_answer deleted = {0};
-	struct daytona_call call = {.method = "GET", .url = url, .deadline_ms = CALL_MS, .repeat = HTTP_REPEAT_IDEMPOTENT};
+	struct daytona_call call = {
+		.method = "GET", .url = url, .deadline_ms = daytona_call_ms(c), .repeat = HTTP_REPEAT_IDEMPOTENT};
 
 	if (daytona_perform(op, c, &call, &found, err) < 0)
 		return -1;

@@ -121,7 +121,9 @@ static int send_upload(const struct daytona_sync *sync, struct upload *u, struct
 		.long_lived = true,
 	};
 
-	return daytona_perform(sync->op, sync->c, &call, &answer, err);
+	if (daytona_perform(sync->op, sync->c, &call, &answer, err) < 0)
+		return -1;
+	return daytona_check_upload(&answer, err);
 }
 
 int daytona_upload_files(const struct daytona_sync *sync, const struct daytona_upload_file *files, size_t count,

@@ -9,7 +9,6 @@
 
 #define HOME_DEFAULT "/home/daytona"
 #define WORKSPACE "paperclip-workspace"
-#define CALL_MS 60000
 #define GRACE_MS 5000 /* the service ends a command itself; so long after it ought to have */
 #define REMOVE_MS 2000
 #define RESULT_MAX ((size_t)256 << 20)
@@ -21,7 +20,8 @@ int daytona_find_toolbox(struct op *op, const struct daytona_config *c, struct d
 		return 0;
 	cleanup_free char *url = daytona_url(c->api_url, "/sandbox/%s/toolbox-proxy-url", DAYTONA_PARTS(s->id));
 	cleanup_daytona_answer struct daytona_answer answer;
-	struct daytona_call call = {.method = "GET", .url = url, .deadline_ms = CALL_MS, .repeat = HTTP_REPEAT_IDEMPOTENT};
+	struct daytona_call call = {
+		.method = "GET", .url = url, .deadline_ms = daytona_call_ms(c), .repeat = HTTP_REPEAT_IDEMPOTENT};
 	if (daytona_perform(op, c, &call, &answer, err) < 0)
 		return -1;
 	const char *base = json_string_value(json_object_get(answer.json, "url"));
@@ -42,7 +42,8 @@ static int ask_directory(struct op *op, const struct daytona_config *c, const st
 {
 	cleanup_free char *url = daytona_url(s->toolbox, path, NULL);
 	cleanup_daytona_answer struct daytona_answer answer;
-	struct daytona_call call = {.method = "GET", .url = url, .deadline_ms = CALL_MS, .repeat = HTTP_REPEAT_IDEMPOTENT};
+	struct daytona_call call = {
+		.method = "GET", .url = url, .deadline_ms = daytona_call_ms(c), .repeat = HTTP_REPEAT_IDEMPOTENT};
 
 	if (daytona_perform(op, c, &call, &answer, err) < 0)
 		return -1;
@@ -63,8 +64,11 @@ int daytona_make_folder(struct op *op, const struct daytona_config *c, struct da
 	buf_printf(&url, "%s/files/folder", s->toolbox);
 	url_add_query(&url, "path", path);
 	url_add_query(&url, "mode", "755");
-	struct daytona_call call = {
-		.method = "POST", .url = url.data, .accept = "*/*", .deadline_ms = CALL_MS, .repeat = HTTP_REPEAT_IDEMPOTENT};
+	struct daytona_call call = {.method = "POST",
+				    .url = url.data,
+				    .accept = "*/*",
+				    .deadline_ms = daytona_call_ms(c),
+				    .repeat = HTTP_REPEAT_IDEMPOTENT};
 	return daytona_perform(op, c, &call, &answer, err);
 }
 
@@ -182,6 +186,13 @@ int daytona_find_shell(struct op *op, const struct daytona_config *c, struct day
 
 /* --- files --- */
 
+int daytona_check_upload(const struct daytona_answer *answer, struct err *err)
+{
+	if (json_is_array(json_object_get(answer->json, "files")))
+		return 0;
+	return err_set(err, ERR_PROTOCOL, "Daytona answered an upload without saying which files it took.");
+}
+
 int daytona_upload(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *path,
 		   struct http_piece content, int64_t seconds, struct err *err)
 {
@@ -212,7 +223,9 @@ int daytona_upload(struct op *op, const struct daytona_config *c, struct daytona
 		.deadline_ms = seconds * 1000,
 		.repeat = HTTP_REPEAT_REJECTED,
 	};
-	return daytona_perform(op, c, &call, &answer, err);
+	if (daytona_perform(op, c, &call, &answer, err) < 0)
+		return -1;
+	return daytona_check_upload(&answer, err);
 }
 
 void daytona_remove_file(struct op *op, const struct daytona_config *c, struct daytona_sandbox *s, const char *path)

@@ -11,7 +11,7 @@ itself. Under /control (no key needed):
     POST   /control/toolbox      {"idleLooks", "workDir", "download", "downloadRefusal"} (toolbox.py)
     POST   /control/state        {"id", "state", "errorReason", "recoverable"}: what happens to a sandbox behind its owner's back
     POST   /control/sessions/end {"id"}: the daemon of that sandbox restarts: its sessions are gone
-    GET    /control/state        {"live": [ids], "sandboxes": [views], "snapshots": [names], "running", "files", "connections"}
+    GET    /control/state        {"live": [ids], "places": {id: [environment, state]}, "sandboxes": [views], "snapshots": [names], "running", "files", "connections"}
     GET    /control/requests     all that was asked so far, with the status of each answer and the fault it met; ?since=<n>
 """
 
@@ -96,7 +96,7 @@ class Emulator:
         if request.parts[:1] == ["control"]:
             connection.send_answer(self.control(request))
             return
-        fault = self.faults.take(request.method, request.target, request.body)
+        fault = self.faults.take(request.method, request.target, request.body, self.environment_of(request))
         given_up = self.faults.given_up
         entry = {**request.record(), "fault": fault and fault.way, "status": None, "at": time.time()}
         with self.lock:
@@ -130,6 +130,18 @@ class Emulator:
             answer = Answer(fault.value, fault.reply, fault.headers)
         entry["status"] = answer.status
         self.finish(connection, answer)
+
+    def environment_of(self, request):
+        """What the labels of its sandbox say."""
+        body = None
+        if (request.method, request.path) == ("POST", "/api/sandbox"):
+            with contextlib.suppress(ValueError):
+                body = request.json()
+        elif len(request.parts) > 1:
+            name = request.parts[1 if request.parts[0] == "toolbox" else 2] if len(request.parts) > 2 or request.parts[0] == "toolbox" else None
+            with self.service.lock:
+                body = next((box.body for box in self.service.sandboxes.values() if name in (box.id, box.name)), None)
+        return (body or {}).get("labels", {}).get("paperclip-environment-id")
 
     @staticmethod
     def finish(connection, answer):
@@ -191,7 +203,9 @@ class Emulator:
             with self.service.lock:
                 boxes = list(self.service.sandboxes.values())
                 return Answer(200, {
-                    "live": [box.id for box in boxes if box.live], "sandboxes": [box.view() for box in boxes],
+                    "live": [box.id for box in boxes if box.live],
+                    "places": {box.id: (box.body.get("labels", {}).get("paperclip-environment-id"), box.state) for box in boxes},
+                    "sandboxes": [box.view() for box in boxes],
                     "snapshots": list(self.service.snapshots), "running": sum(box.processes.count() for box in boxes),
                     "files": self.toolbox.leftovers(), "connections": dict(self.connections)})
         if what == ("GET", "requests"):

@@ -4,6 +4,7 @@ A rule is a JSON object:
 
     method   exact; left out: any
     path     regular expression, searched in "<path>?<query>"; left out: any
+    environment  the environment that the request's sandbox was made for; left out: any
     body     regular expression, searched in the request's body; left out: any
     skip     so many matching requests pass first (0)
     times    so many are hit after that (1; null: all)
@@ -32,7 +33,7 @@ AFTER_ONLY = ("merge", "truncate", "stallBody", "delayMs", "dropStream", "closeS
 
 class Rule:
     def __init__(self, text):
-        unknown = set(text) - {"method", "path", "body", "skip", "times", "after", "reply", "headers", *WAYS}
+        unknown = set(text) - {"method", "path", "body", "environment", "skip", "times", "after", "reply", "headers", *WAYS}
         if unknown:
             raise ValueError(f"unknown member of a fault: {', '.join(sorted(unknown))}")
         ways = [way for way in WAYS if way in text]
@@ -43,6 +44,7 @@ class Rule:
         self.method = text.get("method")
         self.path = re.compile(text.get("path", ""))
         self.body = re.compile(text.get("body", "").encode())
+        self.environment = text.get("environment")
         self.skip = text.get("skip", 0)
         self.times = text.get("times", 1)
         self.after = text.get("after", self.way in AFTER_ONLY)
@@ -51,8 +53,8 @@ class Rule:
         self.reply = text.get("reply", "")
         self.headers = text.get("headers", {})
 
-    def matches(self, method, target, body):
-        return ((self.method is None or self.method == method) and self.path.search(target) is not None
+    def matches(self, method, target, body, environment):
+        return (self.environment in (None, environment) and (self.method is None or self.method == method) and self.path.search(target) is not None
                 and self.body.search(body) is not None)
 
 
@@ -74,11 +76,11 @@ class Faults:
             self.given_up.set()
             self.given_up = threading.Event()
 
-    def take(self, method, target, body):
+    def take(self, method, target, body, environment):
         """The fault of this request, or None. Only the first rule that matches counts the request."""
         with self.lock:
             for rule in self.rules:
-                if not rule.matches(method, target, body):
+                if not rule.matches(method, target, body, environment):
                     continue
                 if rule.skip > 0:
                     rule.skip -= 1

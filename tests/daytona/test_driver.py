@@ -120,9 +120,12 @@ def the_message_of_a_failed_request_is_the_services_own():
 def an_answer_without_an_exit_code_is_an_error():
     with session() as s:
         lease = s.acquire()
-        for reply in ("<html>Log in</html>", {}, "[]", '{"exitCode":"7"}', '{"exitCode":', {"result": "x"}, {"exitCode": 1.5}):
+        for reply in ({}, "[]", '{"exitCode":"7"}', '{"exitCode":', {"result": "x"}, {"exitCode": 1.5}):
             s.d.fault(path="process/execute", status=200, reply=reply)
             check_equal(s.w.error(s.send_execute(lease, "true"))["message"], "Daytona answered a command without its exit code.")
+        s.d.fault(path="process/execute", status=200, reply="<html>Log in</html>")
+        check_equal(s.w.error(s.send_execute(lease, "true"))["message"],
+                    "Daytona's answer is a web page: something in between answers, such as the login page of a proxy.")
         s.d.fault(path="process/execute", status=200, reply={"code": 5, "result": "old"})
         check_equal(s.execute(lease, "true"), result(5, "old"))
 
