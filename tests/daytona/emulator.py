@@ -7,7 +7,7 @@ itself. Under /control (no key needed):
 
     POST   /control/faults       one rule (faults.py), or a list of them
     DELETE /control/faults       forget them; let go of connections that stall
-    POST   /control/behave       {"plans", "errorReason", "recoverable", "toolboxInAnswers", "page"} (sandboxes.py)
+    POST   /control/behave       {"plans", "errorReason", "recoverable", "toolboxInAnswers", "toolboxUrl", "page"} (sandboxes.py)
     POST   /control/toolbox      {"idleLooks", "workDir", "download", "downloadRefusal"} (toolbox.py)
     POST   /control/state        {"id", "state", "errorReason", "recoverable"}: what happens to a sandbox behind its owner's back
     POST   /control/sessions/end {"id"}: the daemon of that sandbox restarts: its sessions are gone

@@ -109,13 +109,14 @@ class Service:
 
     def behave(self, text):
         """What a control request can change; what it leaves out gets its default."""
-        unknown = set(text) - {"plans", "errorReason", "recoverable", "toolboxInAnswers", "page"}
+        unknown = set(text) - {"plans", "errorReason", "recoverable", "toolboxInAnswers", "toolboxUrl", "page"}
         if unknown:
             raise ValueError(f"unknown behaviour: {', '.join(sorted(unknown))}")
         self.plans = {**PLANS, **text.get("plans", {})}
         self.error_reason = text.get("errorReason", "the runner said no")
         self.recoverable = text.get("recoverable", False)
         self.toolbox_in_answers = text.get("toolboxInAnswers", True)
+        self.toolbox_url = text.get("toolboxUrl", self.toolbox_url)
         self.page = text.get("page", 100)
 
     def add_snapshot(self, name):
