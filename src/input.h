@@ -12,10 +12,11 @@
 #include <stddef.h>
 
 struct input {
-	const char *data; /* borrowed; used if fd < 0 */
+	const char *data; /* borrowed; goes before what the descriptor gives */
 	size_t len;
 	size_t taken;     /* of data: already given to the command */
-	int fd;           /* borrowed; -1: data */
+	int fd;           /* borrowed; -1: data only */
+	bool stays_open;  /* the command is not told the end of its input: data only */
 };
 
 #define INPUT_FROM_TEXT(text, n) ((struct input){.data = (text), .len = (n), .fd = -1})

@@ -37,6 +37,7 @@ static int run_try_start(struct run *run, struct err *err)
 	run->command = (struct init_command){.changed = &run->changed};
 	if (init_spawn(run->init, spec, stdio, &run->command, err) == 0) {
 		process_io_take_place(run->io);
+		process_io_set_taker(run->io, spec->on_output, spec->on_output_arg);
 		return 0;
 	}
 	process_io_close(run->io);

@@ -55,16 +55,21 @@ bool init_is_alive(const struct init *init);
 /* The worker's own init; started at first use (waits). Borrowed. */
 int worker_init(struct worker *worker, struct init **ret, struct err *err);
 
+/* Takes bytes of the command as output_write does, or as output_put if it may not wait. */
+typedef int process_output_fn(void *arg, enum output_stream stream, const char *bytes, size_t n, bool may_wait, struct err *err);
+
 struct process_spec {
-	const char *file;        /* looked up in search_path unless it has a '/' */
-	char *const *argv;       /* with argv[0] */
-	char *const *envp;       /* the whole environment */
-	const char *search_path; /* of the look-up; NULL or "": nothing is found but paths with '/' */
-	const char *cwd;         /* NULL: the init's own */
-	struct input *input;     /* NULL: /dev/null */
-	struct output *output;   /* where its bytes go; NULL: they are dropped */
-	int64_t timeout_ms;      /* <= 0: none but the fiber's deadline */
-	int64_t grace_ms;        /* between SIGTERM and SIGKILL */
+	const char *file;             /* looked up in search_path unless it has a '/' */
+	char *const *argv;            /* with argv[0] */
+	char *const *envp;            /* the whole environment */
+	const char *search_path;      /* of the look-up; NULL or "": nothing is found but paths with '/' */
+	const char *cwd;              /* NULL: the init's own */
+	struct input *input;          /* NULL: /dev/null */
+	struct output *output;        /* where its bytes go; NULL: they are dropped, or taken by on_output */
+	process_output_fn *on_output; /* NULL: there is none */
+	void *on_output_arg;
+	int64_t timeout_ms; /* <= 0: none but the fiber's deadline */
+	int64_t grace_ms;   /* between SIGTERM and SIGKILL */
 	/*
 	 * After the command itself has ended, its background children may hold the pipes. < 0: wait for them. >= 0: wait this
 	 * long, then answer; their later output is read and dropped, so that they live on.

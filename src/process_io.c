@@ -39,6 +39,8 @@ struct process_io {
 	struct end ends[END_COUNT];
 	struct input *input;   /* borrowed */
 	struct output *output; /* borrowed */
+	process_output_fn *take;
+	void *take_arg;
 	struct event *changed; /* borrowed */
 	bool has_place;        /* of process_limit.h */
 	char *chunk;           /* owned; from the input's descriptor, not written yet */
@@ -190,16 +192,18 @@ static size_t write_piece(struct process_io *io, const char *bytes, size_t n)
 	return 0;
 }
 
-/* What is to be written next; *ret_n is 0 if there is nothing at present, or for good (the end is closed then). */
+/* What is to be written next; *ret_n is 0 if there is nothing at present, or for good (the end is closed then, unless it stays open). */
 static const char *next_piece(struct process_io *io, size_t *ret_n)
 {
 	struct input *input = io->input;
 
-	if (input->fd < 0) {
-		*ret_n = input->len - input->taken;
-		if (*ret_n == 0)
-			stop_feeding(io);
+	*ret_n = input->len - input->taken;
+	if (*ret_n > 0)
 		return input->data + input->taken;
+	if (input->fd < 0) {
+		if (!input->stays_open)
+			stop_feeding(io);
+		return NULL;
 	}
 	if (io->chunk_at == io->chunk_len && !read_source(io))
 		io->chunk_at = io->chunk_len = 0;
@@ -214,13 +218,14 @@ static void feed(struct process_io *io)
 
 	while (end->fd >= 0 && end->ready && moved < TURN_BYTES) {
 		size_t n;
+		bool is_data = io->input->taken < io->input->len;
 		const char *piece = next_piece(io, &n);
 
 		if (n == 0)
 			return;
 		n = write_piece(io, piece, n < TURN_BYTES ? n : TURN_BYTES);
 		moved += n;
-		if (io->input->fd < 0)
+		if (is_data)
 			io->input->taken += n;
 		else
 			io->chunk_at += n;
@@ -275,13 +280,15 @@ static int open_input(struct process_io *io, int *ret_theirs)
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return errno;
 	*ret_theirs = fds[0];
-	if (text_fits(fds[1], io->input)) {
+	bool fits = text_fits(fds[1], io->input);
+
+	if (fits && !io->input->stays_open) {
 		close(fds[1]);
 		return 0;
 	}
 	int error = end_open(io, END_STDIN, fds[1], UV_WRITABLE);
 
-	if (error)
+	if (error || fits)
 		return error;
 	io->ends[END_STDIN].ready = true; /* until a write says no */
 	enlarge_pipe(&io->ends[END_STDIN]);
@@ -333,6 +340,8 @@ static int read_output(struct process_io *io, enum end_name name, bool may_wait,
 
 	while (rc == 0 && total < TURN_BYTES && end->fd >= 0 && (n = read_piece(end, buffer)) > 0) {
 		total += n;
+		if (io->take)
+			rc = io->take(io->take_arg, stream, buffer, n, may_wait, err);
 		if (!io->output)
 			continue;
 		if (may_wait)
@@ -404,6 +413,12 @@ void process_io_close(struct process_io *io)
 	for (int i = 0; i < END_COUNT; i++)
 		end_close(&io->ends[i]);
 	io_release(io);
+}
+
+void process_io_set_taker(struct process_io *io, process_output_fn *take, void *arg)
+{
+	io->take = take;
+	io->take_arg = arg;
 }
 
 void process_io_take_place(struct process_io *io)

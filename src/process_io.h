@@ -19,6 +19,8 @@ struct process_io;
  * printed is dropped. All are borrowed until the close or drop. Returns 0 or an errno value.
  */
 int process_io_open(struct input *input, struct output *output, struct event *changed, int stdio[3], struct process_io **ret);
+/* What is printed goes there, and not to an output (process_spec.on_output). */
+void process_io_set_taker(struct process_io *io, process_output_fn *take, void *arg);
 void process_io_close(struct process_io *io);
 /* From now on the caller's place (process_limit.h) is the io's: it goes back with the last descriptor. */
 void process_io_take_place(struct process_io *io);

@@ -132,6 +132,71 @@ static void check_cat_from(struct init *init, int fd, const char *want)
 	job_deinit(&job);
 }
 
+PROCESS_TEST(text_goes_before_what_a_descriptor_gives)
+{
+	cleanup_free char *dir = make_scratch();
+	cleanup_free char *path = put_file(dir, "file", "from a file\n", 0644);
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct input input = {.data = "first\n", .len = 6, .fd = fd};
+	struct job job;
+	char cat[] = "cat";
+
+	job_init(&job);
+	job.spec.input = &input;
+	job_run(&job, init, (char *const[]){cat, NULL});
+	CHECK_EXITED(&job, 0);
+	CHECK_STR(job_out(&job), "first\nfrom a file\n");
+	job_deinit(&job);
+	remove_scratch(dir);
+}
+
+/* --- input without an end, output to somebody else --- */
+
+PROCESS_TEST(command_is_not_told_the_end_of_an_input_that_stays_open)
+{
+	cleanup_free char *bytes = make_bytes(300000);
+	static const size_t sizes[] = {0, 10, 300000};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct input input = {.data = bytes, .len = sizes[i], .fd = -1, .stays_open = true};
+		struct job job;
+
+		job_init(&job);
+		job.spec.input = &input;
+		job.spec.timeout_ms = 300;
+		job_run_shell(&job, init, "wc -c");
+		CHECK(job.rc == 0 && job.result.timed_out);
+		CHECK_INT(input.taken, sizes[i]);
+		CHECK_STR(job_out(&job), "");
+		job_deinit(&job);
+	}
+}
+
+static int take_bytes(void *arg, enum output_stream stream, const char *bytes, size_t n, bool may_wait, struct err *err)
+{
+	struct buf *texts = arg;
+
+	return buf_append(&texts[stream], bytes, n) == 0 ? 0 : err_set(err, ERR_REMOTE, "that is enough");
+}
+
+PROCESS_TEST(output_can_be_taken_by_somebody_else)
+{
+	struct buf texts[2] = {BUF_INIT(100), BUF_INIT(100)};
+	struct job job;
+
+	job_init(&job);
+	job.spec.output = NULL;
+	job.spec.on_output = take_bytes;
+	job.spec.on_output_arg = texts;
+	job_run_shell(&job, init, "echo out; echo err >&2; exit 3");
+	CHECK_EXITED(&job, 3);
+	CHECK_MEM(texts[0].data, texts[0].len, "out\n", 4);
+	CHECK_MEM(texts[1].data, texts[1].len, "err\n", 4);
+	job_deinit(&job);
+	buf_deinit(&texts[0]);
+	buf_deinit(&texts[1]);
+}
+
 PROCESS_TEST(input_comes_from_a_file)
 {
 	cleanup_free char *dir = make_scratch();
