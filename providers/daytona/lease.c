@@ -5,6 +5,7 @@
 #include "protocol/js_value.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <string.h>
 
 #define DELETE_MS 20000
@@ -63,16 +64,82 @@ static void answer_lease(struct op *op, const struct daytona_config *c, const st
 
 /* --- probe --- */
 
+/* What a probe does, one after the other. */
+enum probe_step { STEP_CONFIG, STEP_CREATE, STEP_WORKSPACE, STEP_SHELL, STEP_COUNT };
+
+static const char *const step_texts[STEP_COUNT] = {
+	[STEP_CONFIG] = "read the config",
+	[STEP_CREATE] = "create and start a sandbox",
+	[STEP_WORKSPACE] = "make the workspace directory in it, over the toolbox proxy",
+	[STEP_SHELL] = "run a command in it",
+};
+
+static const char *hint_for(const struct err *err)
+{
+	switch ((int)err->kind) {
+	case ERR_AUTH:
+		return "Check apiKey: it must be a valid key of the service at apiUrl, allowed to create and delete sandboxes.";
+	case ERR_BUSY:
+		return "Daytona limits the rate or the quota: try again later, delete sandboxes that are not needed, or raise "
+		       "the limit.";
+	case ERR_TRANSPORT:
+		return "The service cannot be reached from this machine: check apiUrl, the network, and proxyUrl and caFile "
+		       "where these are needed.";
+	case ERR_PROTOCOL:
+		return "Something else than Daytona answers: check apiUrl (it ends in /api) and what stands between.";
+	case ERR_NOT_FOUND:
+		return "Nothing of that name is there: check apiUrl, snapshot and target.";
+	case ERR_REMOTE:
+		return "The service refuses or fails: check image or snapshot, target and the resources; a bigger timeoutMs if "
+		       "it is slow.";
+	default:
+		return NULL;
+	}
+}
+
+static void add_diagnostic(json_t *list, const char *severity, const char *code, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static void add_diagnostic(json_t *list, const char *severity, const char *code, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	cleanup_free char *message = xvasprintf(format, ap);
+	va_end(ap);
+	json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "severity", severity, "message", message, "code", code));
+}
+
+/* Step by step, up to the one that failed. */
+static json_t *diagnose(const struct daytona_config *c, enum probe_step failed, const struct err *err)
+{
+	json_t *list = json_array();
+	const char *hint = hint_for(err);
+
+	for (size_t i = 0; i < failed; i++)
+		add_diagnostic(list, "info", "step_done", "Done: %s.", step_texts[i]);
+	add_diagnostic(list, "error", "step_failed", "Failed: %s%s%s. %s", step_texts[failed],
+		       c->api_url && failed == STEP_CREATE ? " at " : "", c->api_url && failed == STEP_CREATE ? c->api_url : "",
+		       err_text(err));
+	if (hint)
+		add_diagnostic(list, "info", "hint", "%s", hint);
+	return list;
+}
+
 static int probe_sandbox(struct op *op, const struct daytona_config *c, const struct probe_params *p, struct ready *r,
-			 struct err *err)
+			 enum probe_step *ret_step, struct err *err)
 {
 	struct daytona_purpose purpose = {.base = &p->base};
 
+	*ret_step = STEP_CREATE;
 	if (daytona_sandbox_create(op, c, &purpose, &r->sandbox, err) < 0)
 		return -1;
+	*ret_step = STEP_WORKSPACE;
 	int rc = daytona_make_workspace(op, c, &r->sandbox, &r->cwd, err);
-	if (rc == 0)
+	if (rc == 0) {
+		*ret_step = STEP_SHELL;
 		rc = daytona_find_shell(op, c, &r->sandbox, &r->shell, err);
+	}
 	daytona_sandbox_discard(op, c, r->sandbox.id);
 	return rc;
 }
@@ -94,14 +161,16 @@ int daytona_probe(struct op *op, const struct probe_params *p, struct probe_repo
 	cleanup_daytona_config struct daytona_config c = {0};
 	cleanup_ready struct ready r = {0};
 	cleanup_err struct err e = ERR_INIT;
+	enum probe_step step = STEP_CONFIG;
 
-	if (daytona_config_read(op, p->base.config, &c, &e) == 0 && probe_sandbox(op, &c, p, &r, &e) == 0) {
+	if (daytona_config_read(op, p->base.config, &c, &e) == 0 && probe_sandbox(op, &c, p, &r, &step, &e) == 0) {
 		report_ready(&c, &r, ret);
 		return 0;
 	}
 	if (err_is(&e, ERR_CANCELLED) || err_is(&e, ERR_TIMEOUT))
 		return err_move(err, &e);
 	ret->summary = xstrdup("Daytona sandbox probe failed.");
+	ret->diagnostics = diagnose(&c, step, &e);
 	ret->metadata = json_pack("{s:s, s:o, s:o, s:o, s:b, s:s}", "provider", "daytona", "image", text_or_null(c.image),
 				  "snapshot", text_or_null(c.snapshot), "timeoutMs", js_number_json(c.timeout_ms), "reuseLease",
 				  c.reuse_lease, "error", err_text(&e));

@@ -189,6 +189,25 @@ def a_recoverable_sandbox_is_recovered_and_another_says_why_not():
                         f"Daytona sandbox {sandbox} is in an unrecoverable error state: disk")
 
 
+@test
+def a_probe_that_fails_says_at_which_step_and_what_to_do():
+    with session() as s:
+        for rule, done, hint in (({"path": "/api/sandbox$", "status": 401, "reply": {"message": "Invalid credentials"}}, 1, "Check apiKey"),
+                                 ({"path": "/api/sandbox$", "status": 403, "reply": {"message": "no"}}, 1, "Check apiKey"),
+                                 ({"path": "/api/sandbox$", "status": 429, "times": None, "headers": {"Retry-After": "0"}}, 1, "Daytona limits"),
+                                 ({"path": "/api/sandbox$", "status": 400, "reply": {"message": "Snapshot x not found."}}, 1, "The service refuses"),
+                                 ({"path": "/api/sandbox$", "status": 200, "reply": "<html>"}, 1, "Something else than Daytona"),
+                                 ({"path": "/work-dir$", "reset": True, "times": None}, 2, "The service cannot be reached")):
+            s.d.fault(**rule)
+            got = s.call("Probe")
+            s.d.clear_faults()
+            check_equal((got["ok"], [each["code"] for each in got["diagnostics"]]), (False, ["step_done"] * done + ["step_failed", "hint"]))
+            check(got["metadata"]["error"] in got["diagnostics"][done]["message"], f"{got}")
+            check(got["diagnostics"][-1]["message"].startswith(hint), f"{got}")
+        check_equal(s.call("Probe", apiKey=None)["diagnostics"][-1]["message"][:12], "Check apiKey")
+        s.no_live()
+
+
 # --- commands ---
 
 
