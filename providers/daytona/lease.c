@@ -122,7 +122,7 @@ static json_t *diagnose(const struct daytona_config *c, enum probe_step failed, 
 		       c->api_url && failed == STEP_CREATE ? " at " : "", c->api_url && failed == STEP_CREATE ? c->api_url : "",
 		       err_text(err));
 	if (hint)
-		add_diagnostic(list, "info", "hint", "%s", hint);
+		add_diagnostic(list, "warning", "hint", "%s", hint);
 	return list;
 }
 

@@ -42,6 +42,29 @@ def a_lease_of_another_worker_is_looked_up_once():
 
 
 @test
+def each_operation_costs_the_documented_requests():
+    with session() as s:
+        def cost(what, count, action):
+            since = len(s.d.requests())
+            got = action()
+            asked = [f"{request['method']} {request['path']}" for request in s.d.requests(since=since)]
+            check_equal(len(asked), count, f"requests of {what}: {asked}")
+            return got
+
+        s.d.toolbox(idleLooks=2)
+        lease = cost("acquire: create, two looks, work dir, folder, shell", 6, s.acquire)
+        cost("realize", 1, lambda: s.call("RealizeWorkspace", {"lease": {"providerLeaseId": lease["providerLeaseId"],
+                                                                        "metadata": lease["metadata"]}, "workspace": {}}))
+        cost("execute", 1, lambda: s.execute(lease, "true"))
+        cost("execute with stdin", 3, lambda: s.execute(lease, "cat", [], {"stdin": "x"}))
+        stream = {"useSessions": True, "useLogStream": True}
+        cost("the first streamed execute: session, start, stream, look", 4, lambda: s.execute(lease, "true", **stream))
+        cost("a streamed execute: start, stream, look", 3, lambda: s.execute(lease, "true", **stream))
+        cost("release", 2, lambda: s.lease_call("ReleaseLease", lease))
+        cost("a call in a lease that has ended", 0, lambda: s.w.error(s.send_execute(lease, "true")))
+
+
+@test
 def every_request_carries_the_key_and_a_version_and_the_key_is_in_no_answer():
     with session() as s:
         lease = s.acquire(reuseLease=True)
