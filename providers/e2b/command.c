@@ -204,3 +204,13 @@ int e2b_command_check(struct op *op, const struct e2b_client *c, const struct e2
 			return err_move(err, &e);
 	}
 }
+
+bool e2b_sandbox_is_gone(struct op *op, const struct e2b_client *c, const char *id, const struct e2b_failure *failure,
+			 const struct err *err)
+{
+	enum e2b_condition state = E2B_RUNNING;
+
+	if (e2b_is_our_end(err) || (failure->fault != E2B_ABSENT && failure->fault != E2B_LOST && !err_is(err, ERR_NOT_FOUND)))
+		return false;
+	return e2b_sandbox_look(op, c, id, &state, NULL) == 0 && state == E2B_GONE;
+}

@@ -164,17 +164,6 @@ static int set_expired(struct lease_result *ret)
 	return 0;
 }
 
-/* After a step behind connect has failed: the service says itself that the sandbox is gone. Whatever else it is, the sandbox stays. */
-static bool is_gone(struct op *op, const struct e2b_client *c, const char *id, const struct e2b_failure *failure,
-		    const struct err *err)
-{
-	enum e2b_condition state = E2B_RUNNING;
-
-	if (e2b_is_our_end(err) || (failure->fault != E2B_ABSENT && failure->fault != E2B_LOST && !err_is(err, ERR_NOT_FOUND)))
-		return false;
-	return e2b_sandbox_look(op, c, id, &state, NULL) == 0 && state == E2B_GONE;
-}
-
 static int resume(struct op *op, const struct lease_params *p, struct lease_result *ret, struct err *err)
 {
 	cleanup_e2b_config struct e2b_config c = {0};
@@ -194,7 +183,7 @@ static int resume(struct op *op, const struct lease_params *p, struct lease_resu
 	if (e2b_lease_connect(op, &client, &p->base, id, seconds, &s, &e) < 0)
 		return err_is(&e, ERR_NOT_FOUND) ? set_expired(ret) : err_move(err, &e);
 	if (set_up(op, &client, &s, seconds, NULL, &cwd, &failure, &e) < 0)
-		return is_gone(op, &client, id, &failure, &e) ? set_expired(ret) : err_move(err, &e);
+		return e2b_sandbox_is_gone(op, &client, id, &failure, &e) ? set_expired(ret) : err_move(err, &e);
 	ret->provider_lease_id = xstrdup(id);
 	ret->metadata = lease_metadata(&c, &s, cwd, /* resumed= */ true);
 	e2b_lease_keep(op, &client, &p->base, &s);

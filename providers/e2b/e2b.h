@@ -151,6 +151,8 @@ int e2b_sandbox_connect(struct op *op, const struct e2b_client *c, const char *i
 /* deadline_ms 0: the client's. */
 int e2b_sandbox_set_timeout(struct op *op, const struct e2b_client *c, const char *id, double seconds, int64_t deadline_ms,
 			    struct err *err);
+/* Of the old domains of Novita, where ids hold the client's. */
+bool e2b_is_old_domain(const char *domain);
 int e2b_sandbox_look(struct op *op, const struct e2b_client *c, const char *id, enum e2b_condition *ret, struct err *err);
 /* One that is paused already is success. */
 int e2b_sandbox_pause(struct op *op, const struct e2b_client *c, const char *id, struct err *err);
@@ -280,6 +282,12 @@ int e2b_command_run(struct op *op, const struct e2b_client *c, const struct e2b_
 /* A harmless command that has to succeed, repeated if the connection fails. *ret: what it printed, trimmed, owned; NULL: nobody asks. */
 int e2b_command_check(struct op *op, const struct e2b_client *c, const struct e2b_sandbox *s, const char *script, const char *cwd,
 		      double limit_ms, char **ret, struct e2b_failure *ret_failure, struct err *err);
+
+/*
+ * After a step behind connect has failed: the service says itself that the sandbox is gone. Whatever else it is, the sandbox stays. Waits.
+ */
+bool e2b_sandbox_is_gone(struct op *op, const struct e2b_client *c, const char *id, const struct e2b_failure *failure,
+			 const struct err *err);
 
 /* --- tree.c --- */
 

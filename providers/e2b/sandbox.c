@@ -75,7 +75,7 @@ static bool is_one_of(const char *text, const char *const *list)
 }
 
 /* The domains on which Novita's ids hold the client's. */
-static bool is_old_domain(const char *domain)
+bool e2b_is_old_domain(const char *domain)
 {
 	static const char *const list[] = {
 		"sandbox.novita.ai",
@@ -110,7 +110,7 @@ static char *id_of(const struct e2b_client *c, const json_t *answer)
 
 	if (!str_nonempty(id))
 		return NULL;
-	if (c->service->client_in_id && str_nonempty(client) && is_old_domain(c->domain))
+	if (c->service->client_in_id && str_nonempty(client) && e2b_is_old_domain(c->domain))
 		return xasprintf("%s-%s", id, client);
 	return xstrdup(id);
 }

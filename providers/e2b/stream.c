@@ -43,6 +43,13 @@ static int judge(struct stream *st, int rc)
 	return rc;
 }
 
+/* It sends what makes no sense, and would again. */
+static int refuse(struct stream *st, const char *text, const char *what)
+{
+	st->failure->fault = E2B_REFUSED;
+	return judge(st, err_set(&st->err, ERR_PROTOCOL, "%s%s", text, what));
+}
+
 static int end_of_stream(struct stream *st, const char *text, size_t len)
 {
 	struct json_member top[] = {{.key = "error"}}, members[] = {{.key = "code"}, {.key = "message"}};
@@ -104,7 +111,7 @@ static int take_event(struct stream *st, struct e2b_event *event, struct err *er
 	if (event->kind == E2B_EVENT_OTHER)
 		return 0;
 	if (!st->begun)
-		return judge(st, err_set(&st->err, ERR_PROTOCOL, "Expected start event"));
+		return refuse(st, "Expected start event", "");
 	return event->kind == E2B_EVENT_DATA ? take_data(st, event, err) : take_end(st, event);
 }
 
@@ -114,8 +121,7 @@ static int on_frame(void *arg, unsigned flags, const char *message, size_t len, 
 	struct e2b_event event;
 
 	if (flags & CONNECT_FRAME_COMPRESSED)
-		return judge(st, err_set(&st->err, ERR_PROTOCOL,
-					 "13: [internal] received compressed envelope, but do not know how to decompress"));
+		return refuse(st, "13: [internal] received compressed envelope, but do not know how to decompress", "");
 	if (flags & CONNECT_FRAME_END_STREAM)
 		return end_of_stream(st, message, len);
 	int rc = e2b_event_read(message, len, &event, err);
@@ -143,7 +149,7 @@ static int on_answer(void *arg, const struct http_response *response, enum http_
 	*ret = response->status == 200 ? HTTP_STREAM : HTTP_COLLECT;
 	if (response->status != 200 || (type && str_starts_with(type, "application/connect+json")))
 		return 0;
-	judge(st, err_set(&st->err, ERR_PROTOCOL, "2: [unknown] unsupported content type %s", type ? type : ""));
+	refuse(st, "2: [unknown] unsupported content type ", type ? type : "");
 	return err_set(err, ERR_PROTOCOL, "not a stream of Connect");
 }
 
