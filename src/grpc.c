@@ -115,6 +115,7 @@ static int take_status(struct receiver *r, const struct http_response *response,
 		return finish_messages(r, err);
 	cleanup_free char *text = grpc_message_decode(message ? message : "");
 
+	r->answer->told = true;
 	take_details(response, r->answer);
 	return set_status(r->call, r->answer, grpc_status_parse(status), text, err);
 }

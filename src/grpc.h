@@ -44,6 +44,7 @@ struct grpc_call {
 
 struct grpc_answer {
 	enum grpc_status status;
+	bool told;          /* the status is the service's own word, not what we make of a broken answer */
 	struct buf message; /* of a call with one answer; data is never NULL after a success */
 	struct buf details; /* grpc-status-details-bin, decoded; data NULL: none */
 	bool sent;          /* a failed call may have been carried out */

@@ -333,10 +333,11 @@ static int follow(struct run *run, int64_t started_ms, struct modal_exit *ret, s
 		kill_command(run->s, run->lease, run->exec_id);
 	if (rc < 0 && !late)
 		return -1;
-	bool killed = run->ended && run->signal == SIGNAL_KILL && command->timeout_ms > 0 &&
+	bool killed = run->signal == SIGNAL_KILL && command->timeout_ms > 0 &&
 		      loop_now_ms() - started_ms >= command->timeout_ms - EARLY_MS;
 
-	ret->timed_out = !run->ended || killed;
+	/* Also if the exit status is there, but not all of the output: it is not to be taken for whole. */
+	ret->timed_out = late || killed;
 	ret->code = run->code;
 	return 0;
 }

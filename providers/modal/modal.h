@@ -151,12 +151,15 @@ struct modal_rpc {
 /* What is known of a call that failed. */
 struct modal_fault {
 	enum grpc_status status; /* GRPC_OK: nothing of the service's; see the err */
-	bool sent;               /* it may have been carried out */
+	bool sent;               /* it may have been carried out, by this attempt or one before */
+	bool told;               /* the status is the service's own word */
 	int64_t retry_after_ms;  /* what the service asks for; -1: nothing */
 };
 
 /* DEADLINE_EXCEEDED, UNAVAILABLE, CANCELLED, INTERNAL, UNKNOWN. */
 bool modal_is_passing(enum grpc_status status);
+/* The service says that it has done nothing. */
+bool modal_is_refusal(const struct modal_fault *fault);
 /*
  * A call of the control plane. *ret: the answer (a pointer to a message's pointer), to be freed by modal_message_free; NULL for streams. A
  * stream is one attempt. key: the idempotency key of all attempts; NULL: a new one. fault may be NULL. Waits.

@@ -22,6 +22,11 @@ bool modal_is_passing(enum grpc_status status)
 	       status == GRPC_INTERNAL || status == GRPC_UNKNOWN;
 }
 
+bool modal_is_refusal(const struct modal_fault *fault)
+{
+	return fault->told && fault->status != GRPC_OK && !modal_is_passing(fault->status);
+}
+
 void modal_message_free_p(void *place)
 {
 	ProtobufCMessage *message = *(ProtobufCMessage **)place;
@@ -118,7 +123,8 @@ static int attempt(struct modal_session *s, const char *server, const char *serv
 
 	mem_wipe(bytes, size);
 	free(bytes);
-	*fault = (struct modal_fault){.status = answer.status, .sent = answer.sent, .retry_after_ms = read_retry_after(&answer)};
+	*fault = (struct modal_fault){
+		.status = answer.status, .sent = answer.sent, .told = answer.told, .retry_after_ms = read_retry_after(&answer)};
 	if (rc < 0) {
 		if (err && answer.status != GRPC_OK)
 			err->rpc_code = (int)answer.status;
@@ -237,7 +243,7 @@ static int perform(struct modal_session *s, const struct modal_rpc *rpc, bool wi
 		str_wipe_free(token);
 		if (rc == 0)
 			return 0;
-		sent = fault->sent = fault->sent || sent;
+		sent = fault->sent = sent || (fault->sent && !modal_is_refusal(fault));
 		/* A token that was kept may have been taken back. */
 		if (fault->status == GRPC_UNAUTHENTICATED && with_token && !fresh && !renewed) {
 			renewed = true;

@@ -12,6 +12,7 @@
 #define JOIN_BREAKS_MAX 10
 #define JOIN_PAUSE_MS 250
 #define DISCARD_MS 15000
+#define AGAIN_MS 300
 #define TERMINATE_CALL_MS 5000
 #define TERMINATE_PAUSE_MAX_MS 1000
 #define EXPIRY_MARGIN_S 5 /* creation takes its time, and only then the sandbox's begins */
@@ -356,11 +357,11 @@ static void discard_unknown(struct modal_session *s, struct creation *c, const s
 	do {
 		err_clear(&e);
 		rc = send_create(s, c, &id, &fault, &e);
-	} while (rc < 0 && modal_is_passing(fault.status) && fiber_sleep(500, NULL) == 0);
+	} while (rc < 0 && !modal_is_refusal(&fault) && fiber_sleep(AGAIN_MS, NULL) == 0);
 	scope_leave(&scope);
 	if (rc == 0)
 		modal_sandbox_discard(s, id);
-	else if (modal_is_passing(fault.status) || fault.status == GRPC_OK)
+	else
 		op_log(s->op, LOG_LEVEL_ERROR, NULL,
 		       "A Modal sandbox of the app %s may have been made that nobody knows the id of; look for the tag "
 		       "paperclip-run-id=%s: %s",
@@ -373,8 +374,7 @@ static int create(struct modal_session *s, struct creation *c, const struct moda
 
 	if (send_create(s, c, ret, &fault, err) == 0)
 		return 0;
-	/* A refusal says that there is none. */
-	if (fault.sent && (fault.status == GRPC_OK || modal_is_passing(fault.status)))
+	if (fault.sent)
 		discard_unknown(s, c, purpose);
 	return -1;
 }
