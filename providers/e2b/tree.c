@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define LOOK_LIMIT_MS 2000
-#define SCRIPT_PART 2 / 3 /* of the time that there is; the rest is for the plain signal */
+#define SIGNAL_PART 3 /* of the time that there is, for the plain signal after the script */
 #define LIST_MAX ((size_t)64 << 10)
 
 /* kids PID: its children. st PID: the fields of its stat after the name. */
@@ -134,7 +134,7 @@ static void end_tree(struct e2b_run *run, int64_t ms)
 	if (run->pid == 0)
 		return;
 	cleanup_free char *script = xasprintf("%send %lld", functions, (long long)run->pid);
-	if (run_script(run, script, (double)(ms * SCRIPT_PART), NULL) < 0)
+	if (run_script(run, script, (double)(ms - ms / SIGNAL_PART), NULL) < 0)
 		(void)e2b_envd_kill(run->op, run->client, run->sandbox, run->pid, ms, NULL);
 }
 
