@@ -6,7 +6,8 @@ import re
 import urllib.parse
 import uuid
 
-from sandboxes import Refused, Sandboxes, internal
+from emulation.server import Refused
+from sandboxes import Sandboxes, internal
 
 ROOT = "/api/paperclip-sandbox/v1"
 SENTINEL = ".paperclip-lease.json"
@@ -31,7 +32,7 @@ class Bridge:
         """(status, JSON), or (200, an iterator of bytes)."""
         try:
             if request.headers.get("authorization") != f"Bearer {self.token}":
-                raise Refused(401, "unauthorized", "Missing or invalid bridge bearer token.")
+                raise Refused(401, "Missing or invalid bridge bearer token.", "unauthorized")
             return 200, self.route(request)
         except Refused as refused:
             return refused.status, {"error": refused.code, "message": refused.message}
@@ -49,10 +50,10 @@ class Bridge:
         if request.method == "DELETE" and route[1] and route[1].startswith("/leases/"):
             name = urllib.parse.unquote(route[1].removeprefix("/leases/"))
             if not name:
-                raise Refused(400, "invalid_request", "providerLeaseId path parameter is required.")
+                raise Refused(400, "providerLeaseId path parameter is required.", "invalid_request")
             self.sandboxes.destroy(name)
             return {"ok": True}
-        raise Refused(404, "not_found", f"No bridge route matched {request.method} {request.path}.")
+        raise Refused(404, f"No bridge route matched {request.method} {request.path}.", "not_found")
 
     def lease(self, sandbox, body, resumed):
         return {"providerLeaseId": sandbox.id, "metadata": {
@@ -78,7 +79,7 @@ class Bridge:
 
     def acquire(self, body):
         if not body.get("environmentId") or not body.get("runId"):
-            raise Refused(400, "invalid_request", "environmentId and runId are required.")
+            raise Refused(400, "environmentId and runId are required.", "invalid_request")
         name = f"pc-env-{body['environmentId']}" if body["reuseLease"] else f"pc-{body['runId']}-{uuid.uuid4().hex[:8]}"
         sandbox = self.sandboxes.get(normalized(name) if body["normalizeId"] else name)
         try:
@@ -93,22 +94,22 @@ class Bridge:
 
     def resume(self, body):
         if not body.get("providerLeaseId"):
-            raise Refused(400, "invalid_request", "providerLeaseId is required.")
+            raise Refused(400, "providerLeaseId is required.", "invalid_request")
         sandbox = self.sandboxes.get(body["providerLeaseId"])  # an empty one if it was not there
         if not os.path.exists(os.path.join(sandbox.inside(body["requestedCwd"]), SENTINEL)):
-            raise Refused(409, "sandbox_state_lost", "Cloudflare sandbox state is no longer available.")
+            raise Refused(409, "Cloudflare sandbox state is no longer available.", "sandbox_state_lost")
         return self.lease(sandbox, body, True)
 
     def release(self, body):
         if not body.get("providerLeaseId"):
-            raise Refused(400, "invalid_request", "providerLeaseId is required.")
+            raise Refused(400, "providerLeaseId is required.", "invalid_request")
         if not body["reuseLease"]:
             self.sandboxes.destroy(body["providerLeaseId"])
         return {"ok": True}
 
     def execute(self, body):
         if not body.get("providerLeaseId") or not body.get("command"):
-            raise Refused(400, "invalid_request", "providerLeaseId and command are required.")
+            raise Refused(400, "providerLeaseId and command are required.", "invalid_request")
         sandbox = self.sandboxes.get(body["providerLeaseId"])
         return self.events(sandbox, body) if body.get("streamOutput") else sandbox.run(body)
 

@@ -13,6 +13,8 @@ import subprocess
 import threading
 import uuid
 
+from emulation.server import Refused
+
 PROFILES = (
     "if [ -f /etc/profile ]; then . /etc/profile >/dev/null 2>&1 || true; fi && "
     'if [ -f "$HOME/.profile" ]; then . "$HOME/.profile" >/dev/null 2>&1 || true; fi && '
@@ -21,16 +23,8 @@ PROFILES = (
     'if [ -f "$HOME/.zprofile" ]; then . "$HOME/.zprofile" >/dev/null 2>&1 || true; fi')
 
 
-class Refused(Exception):
-    def __init__(self, status, code, message):
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-
-
 def internal(message):
-    return Refused(500, "internal_error", message)
+    return Refused(500, message, "internal_error")
 
 
 def quote(word):

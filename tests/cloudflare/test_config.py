@@ -99,7 +99,7 @@ def a_config_that_no_request_can_be_made_with_is_refused_in_the_words_of_validat
             probe = s.call("Probe", **config)
             check_equal((probe["ok"], probe["metadata"], [step["code"] for step in probe["diagnostics"]]),
                         (False, {"provider": "cloudflare", "error": text}, ["config"]))
-        check_equal(s.b.requests(), [])
+        check_equal(s.e.requests(), [])
 
 
 main()

@@ -43,7 +43,7 @@ def nothing_is_asked_where_there_is_no_lease():
             check_equal(s.execute(lease, "true"), result(1, "", "No provider lease ID available for execution.\n"))
             check_equal(s.call("RealizeWorkspace", {"lease": {"providerLeaseId": lease}, "workspace": {"localPath": "/x"}}),
                         {"cwd": "/x", "metadata": {"provider": "cloudflare", "remoteCwd": "/x"}})
-        check_equal(s.b.requests(), [])
+        check_equal(s.e.requests(), [])
 
 
 @test
@@ -72,25 +72,25 @@ def the_headers_say_who_asks_and_the_token_is_in_no_answer():
         s.call("RealizeWorkspace", {"lease": {"providerLeaseId": lease}, "workspace": workspace, "issueId": "  "})
         s.call("RealizeWorkspace", {"lease": {"providerLeaseId": lease}, "workspace": workspace, "issueId": " issue-3 "})
         s.lease_call("DestroyLease", lease, more, environment="")
-        asked = s.b.requests()
+        asked = s.e.requests()
         for request in asked:
             check_equal((request["headers"]["authorization"], request["headers"]["content-type"]), (f"Bearer {TOKEN}", "application/json"))
         names = [[header.removeprefix("x-paperclip-") + "=" + value for header, value in sorted(paperclip_headers(request).items())] for request in asked]
         check_equal(names, [["environment-id=env-1", "issue-id=issue-1", "run-id=run-1"], ["environment-id=env-1", "issue-id=issue-1"],
                             ["environment-id=env-1"], ["environment-id=env-1", "issue-id=issue-2"], ["environment-id=env-1", "issue-id=issue-3"],
                             ["issue-id=issue-1"]])
-        s.b.fault(path="/acquire", status=400, reply={"message": f"bad token {TOKEN}!"})
+        s.e.fault(path="/acquire", status=400, reply={"message": f"bad token {TOKEN}!"})
         check_equal(s.error("AcquireLease", {"runId": "r"})["message"], "bad token ***!")
 
 
 @test
 def a_path_in_the_url_stays_and_a_lease_id_is_encoded():
     with session() as s:
-        s.b.fault(times=None, status=200, reply={"ok": True})
-        s.lease_call("DestroyLease", "a/b c%d?e#ü'()*~!", bridgeBaseUrl=s.b.url + "/p///")
-        check_equal(s.b.requests()[-1]["target"], "/p/api/paperclip-sandbox/v1/leases/a%2Fb%20c%25d%3Fe%23%C3%BC'()*~!")
-        s.lease_call("DestroyLease", "l", bridgeBaseUrl=s.b.url + "/?x=1#y")
-        check_equal(s.b.requests()[-1]["target"], "/?x=1")
+        s.e.fault(times=None, status=200, reply={"ok": True})
+        s.lease_call("DestroyLease", "a/b c%d?e#ü'()*~!", bridgeBaseUrl=s.e.url + "/p///")
+        check_equal(s.e.requests()[-1]["target"], "/p/api/paperclip-sandbox/v1/leases/a%2Fb%20c%25d%3Fe%23%C3%BC'()*~!")
+        s.lease_call("DestroyLease", "l", bridgeBaseUrl=s.e.url + "/?x=1#y")
+        check_equal(s.e.requests()[-1]["target"], "/?x=1")
 
 
 # --- what an answer becomes ---
@@ -105,7 +105,7 @@ def the_message_of_a_failed_request_is_the_bridges_own_or_the_status():
              ("{oops", {"Content-Type": "application/json"}, plain), ("<html>no</html>", {}, plain), ("", {}, plain)]
     with session() as s:
         for reply, headers, text in cases:
-            s.b.fault(status=500, reply=reply, headers=headers)
+            s.e.fault(status=500, reply=reply, headers=headers)
             error = s.error("AcquireLease", {"runId": "r"})
             check_equal((error["code"], error["message"]), (-32002, text))
 
@@ -120,7 +120,7 @@ def each_status_is_an_error_of_each_operation_but_for_lost_leases():
         for status in statuses:
             text = f"Cloudflare sandbox bridge request failed with HTTP {status}."
             for method, more in operations.items():
-                s.b.fault(status=status, reply="<html>", headers={"Location": "https://elsewhere.example/"} if status < 400 else {})
+                s.e.fault(status=status, reply="<html>", headers={"Location": "https://elsewhere.example/"} if status < 400 else {})
                 answer = s.w.answer(s.send(method, more))
                 if status in (404, 409) and method == "ResumeLease":
                     check_equal(answer["result"], {"providerLeaseId": None, "metadata": {"provider": "cloudflare", "expired": True}})
@@ -130,16 +130,16 @@ def each_status_is_an_error_of_each_operation_but_for_lost_leases():
                     check_equal(answer["error"]["message"], f"Failed to prepare Cloudflare sandbox workspace at /workspace/paperclip: {text}")
                 else:
                     check_equal(answer["error"]["message"], text, f"{method} {status}")
-            s.b.fault(status=status, reply="<html>")
+            s.e.fault(status=status, reply="<html>")
             check_equal(s.call("Probe")["metadata"], {"provider": "cloudflare", "error": text})
-        check_equal(len(s.b.requests()), len(statuses) * (len(operations) + 1), "requests")
+        check_equal(len(s.e.requests()), len(statuses) * (len(operations) + 1), "requests")
 
 
 @test
 def a_lost_lease_is_a_result_of_a_command_on_both_channels():
     with session() as s:
         for send in (s.execute, s.plain):
-            s.b.fault(path="/exec", status=409, reply={"error": "sandbox_state_lost", "message": LOST})
+            s.e.fault(path="/exec", status=409, reply={"error": "sandbox_state_lost", "message": LOST})
             check_equal(send("pc-1", "true"), result(1, "", LOST + "\n"))
 
 
@@ -151,20 +151,20 @@ def a_success_that_makes_no_sense_is_an_error_of_each_operation():
             for method, more in (("AcquireLease", {"runId": "r"}), ("ResumeLease", {"providerLeaseId": "l"}),
                                  ("RealizeWorkspace", {"lease": {"providerLeaseId": "x"}, "workspace": {}}),
                                  ("ReleaseLease", {"providerLeaseId": "l"}), ("DestroyLease", {"providerLeaseId": "l"})):
-                s.b.fault(status=200, reply=reply, headers={} if reply.startswith("<") else {"Content-Type": "application/json"})
+                s.e.fault(status=200, reply=reply, headers={} if reply.startswith("<") else {"Content-Type": "application/json"})
                 answer = s.w.answer(s.send(method, more))
                 if reply == "" and method in ("ReleaseLease", "DestroyLease"):
                     check_equal(answer["result"], None)
                 else:
                     check("makes no sense" in answer["error"]["message"], f"{method}, {reply}: {answer}")
-            s.b.fault(status=200, reply=reply, headers={"Content-Type": "application/json"})
+            s.e.fault(status=200, reply=reply, headers={"Content-Type": "application/json"})
             check("makes no sense" in s.w.error(s.send_plain("x", "true"))["message"], reply)
         for reply in ({}, {"providerLeaseId": ""}, {"providerLeaseId": None}, {"providerLeaseId": 5}):
-            s.b.fault(status=200, reply=reply, times=2)
+            s.e.fault(status=200, reply=reply, times=2)
             for method, more in (("AcquireLease", {"runId": "r"}), ("ResumeLease", {"providerLeaseId": "l"})):
                 check("makes no sense" in s.error(method, more)["message"], f"{reply}")
         for reply in ({}, {"exitCode": "7"}, {"exitCode": 1.5}, {"exitCode": 1e300}):
-            s.b.fault(status=200, reply=reply)
+            s.e.fault(status=200, reply=reply)
             check("makes no sense" in s.w.error(s.send_plain("x", "true"))["message"], f"{reply}")
 
 
@@ -172,15 +172,15 @@ def a_success_that_makes_no_sense_is_an_error_of_each_operation():
 def answers_are_passed_on_as_they_came():
     with session() as s:
         lease = {"providerLeaseId": "pc-1", "metadata": {"provider": "cloudflare", "odd": [1, None]}, "expiresAt": None, "newer": {"a": "ü"}}
-        s.b.fault(status=200, reply=lease, times=2)
+        s.e.fault(status=200, reply=lease, times=2)
         check_equal(s.call("AcquireLease", {"runId": "r"}), lease)
         check_equal(s.lease_call("ResumeLease", "pc-1"), lease)
         probe = {"ok": False, "summary": "s", "metadata": {"x": 1}, "diagnostics": [{"severity": "info", "message": "m"}], "newer": 1}
-        s.b.fault(status=200, reply=probe)
+        s.e.fault(status=200, reply=probe)
         check_equal(s.call("Probe"), probe)
         for send in (s.execute, s.plain):  # JSON answers a streaming request too
             run = {"exitCode": None, "signal": "SIGKILL", "timedOut": False, "stdout": "a\u2028\0b", "stderr": "e", "metadata": {"m": 1}, "newer": [2]}
-            s.b.fault(status=200, reply=run)
+            s.e.fault(status=200, reply=run)
             check_equal(send("pc-1", "true"), run)
 
 
@@ -188,15 +188,15 @@ def answers_are_passed_on_as_they_came():
 def a_redirect_within_the_bridge_is_followed_if_it_keeps_the_request_and_no_other():
     with session() as s:
         with Emulator() as other:
-            for status, place, follows in ((307, "/elsewhere/api", True), (308, s.b.url + "/elsewhere/api", True), (302, "/elsewhere/api", False),
+            for status, place, follows in ((307, "/elsewhere/api", True), (308, s.e.url + "/elsewhere/api", True), (302, "/elsewhere/api", False),
                                            (303, "/elsewhere/api", False), (307, other.url + "/x", False)):
-                since = len(s.b.requests())
-                s.b.fault(path="/leases/acquire", status=status, headers={"Location": place})
-                s.b.fault(path="/elsewhere", status=200, reply={"providerLeaseId": "pc-1"})
+                since = len(s.e.requests())
+                s.e.fault(path="/leases/acquire", status=status, headers={"Location": place})
+                s.e.fault(path="/elsewhere", status=200, reply={"providerLeaseId": "pc-1"})
                 answer = s.w.answer(s.send("AcquireLease", {"runId": "r"}))
                 check_equal("result" in answer, follows, f"{status} {place}: {answer}")
-                check_equal([request["method"] for request in s.b.requests(since=since)], ["POST"] * (2 if follows else 1))
-                s.b.clear_faults()
+                check_equal([request["method"] for request in s.e.requests(since=since)], ["POST"] * (2 if follows else 1))
+                s.e.clear_faults()
             check_equal(other.requests(), [], "requests at another host")
 
 
@@ -219,10 +219,10 @@ def the_probe_says_which_step_failed():
              ({"close": True}, "connection"), ({"status": 200, "reply": {"x": 1}}, "sandbox")]
     with session() as s:
         for fault, code in cases:
-            s.b.fault(path="/probe", times=2, **fault)  # a kept connection that dies is not the answer
+            s.e.fault(path="/probe", times=2, **fault)  # a kept connection that dies is not the answer
             got = s.call("Probe")
             check_equal((got["ok"], got["diagnostics"][-1]["code"], got["diagnostics"][-1]["severity"]), (False, code, "error"), f"{fault}")
-            s.b.clear_faults()
+            s.e.clear_faults()
             check(all(step["severity"] == "info" for step in got["diagnostics"][:-1]), f"{got}")
         s.no_live()
 
@@ -242,10 +242,10 @@ def a_reused_lease_is_found_again_resumed_and_left_running():
         got = s.lease_call("ResumeLease", lease, {"leaseMetadata": {"remoteCwd": " /workspace/paperclip "}}, **more)
         check_equal((got["providerLeaseId"], got["metadata"]["resumedLease"]), (lease, True))
         check_equal(s.body(), {**SETTINGS, "keepAlive": True, "providerLeaseId": lease, "requestedCwd": "/workspace/paperclip"})
-        check_equal(s.b.live(), [lease])
-        s.b.destroy(lease)
+        check_equal(s.e.live(), [lease])
+        s.e.destroy(lease)
         check_equal(s.lease_call("ResumeLease", lease, **more), {"providerLeaseId": None, "metadata": {"provider": "cloudflare", "expired": True}})
-        check_equal(s.b.live(), [lease], "the empty sandbox that the bridge made")
+        check_equal(s.e.live(), [lease], "the empty sandbox that the bridge made")
         s.lease_call("DestroyLease", lease, **more)
         s.no_live()
 
@@ -257,12 +257,12 @@ def a_lease_that_has_ended_starts_no_sandbox_any_more_until_it_begins_again():
         for method in ("ReleaseLease", "DestroyLease"):
             lease = s.acquire()
             s.lease_call(method, lease)
-            since = len(s.b.requests())
+            since = len(s.e.requests())
             text = f"Cloudflare sandbox lease {lease} is no longer active."
             check_equal(s.execute(lease, "true"), result(1, "", text + "\n"))
             check_equal(s.error("RealizeWorkspace", {"lease": {"providerLeaseId": lease}, "workspace": {}})["message"],
                         f"Failed to prepare Cloudflare sandbox workspace at /workspace/paperclip: {text}")
-            check_equal(s.b.requests(since=since), [])
+            check_equal(s.e.requests(since=since), [])
             check_equal(s.lease_call(method, lease), None, "once more")
         s.no_live()
         lease = s.acquire(**more)
@@ -280,14 +280,14 @@ def release_and_destroy_end_a_running_command_with_proof():
                 for more in ({}, {"reuseLease": True, "keepAlive": True}):
                     lease = s.acquire(**more)
                     key = send(lease, "sleep", ["100000"], **more)
-                    s.b.wait_for(lambda b: b.state()["running"] > 0, "the command runs")
+                    s.e.wait_for(lambda b: b.state()["running"] > 0, "the command runs")
                     started = time.monotonic()
                     got = s.lease_call(method, lease, {"cancelActiveWork": True}, **more)
                     check(time.monotonic() - started < 8, "within 8 s")
                     check_equal(got, {"providerLeaseId": lease, "state": "destroyed"})
                     check("error" in s.w.answer(key), "the command has no result")
                     s.no_live()
-                    check_equal(s.b.state()["running"], 0)
+                    check_equal(s.e.state()["running"], 0)
 
 
 @test
@@ -312,7 +312,7 @@ def a_mkdir_that_fails_fails_realize():
         for reply, text in (({"exitCode": 1, "stderr": "mkdir: no\n"}, "mkdir: no"), ({"exitCode": 3, "stderr": " "}, "mkdir exited with 3"),
                             ({"exitCode": None, "timedOut": True, "stderr": ""}, "mkdir timed out"),
                             ({"exitCode": 0, "timedOut": True, "stderr": "late\n"}, "late")):
-            s.b.fault(path="/exec", status=200, reply=reply)
+            s.e.fault(path="/exec", status=200, reply=reply)
             check_equal(s.error("RealizeWorkspace", {"lease": {"providerLeaseId": "pc-1"}, "workspace": {}})["message"], prefix + text)
 
 
@@ -361,7 +361,7 @@ def control_traffic_runs_beside_the_agents_command():
 @test
 def output_comes_live_and_once_with_every_character_whole():
     with session() as s:
-        s.b.behave(split=1, keepalive=True)
+        s.e.behave(split=1, keepalive=True)
         lease = s.acquire()
         key = s.send_execute(lease, "sh", ["-c", "echo 'hé😀llo'; echo oops >&2; while [ ! -e $HOME/go ]; do sleep 0.01; done; printf end; exit 3"])
         s.w.until(lambda: s.w.live_text(key) == "hé😀llo\n" and s.w.live_text(key, "stderr") == "oops\n", "the first lines, live")
@@ -398,7 +398,7 @@ def a_command_past_its_time_is_a_result_with_what_it_printed_whatever_the_bridge
         lease = s.acquire()
         late = s.send_execute(lease, "sh", ["-c", "echo so far; echo err >&2; sleep 100000"], {"timeoutMs": 1000})
         s.w.until(lambda: s.w.live_text(late), "its output")
-        s.b.fault(path="/exec", body="stalls", stall=True, times=2)
+        s.e.fault(path="/exec", body="stalls", stall=True, times=2)
         plain = s.send_plain(lease, "stalls", [], {"timeoutMs": 1000}, bridgeRequestTimeoutMs=1000)
         streamed = s.send_execute(lease, "stalls", [], {"timeoutMs": 1000})
         check_equal(s.plain(lease, "sleep", ["100"], {"timeoutMs": 100}), result(None, "", "Command timed out\n", True), "the bridge's own")
@@ -410,7 +410,7 @@ def a_command_past_its_time_is_a_result_with_what_it_printed_whatever_the_bridge
 @test
 def a_bridge_that_does_not_answer_in_time_is_an_error_with_the_time():
     with session() as s:
-        s.b.fault(stall=True, times=None)
+        s.e.fault(stall=True, times=None)
         text = "Cloudflare sandbox bridge request timed out after 300ms."
         keys = [s.send(method, more, bridgeRequestTimeoutMs=300, timeoutMs=100) for method, more in
                 (("AcquireLease", {"runId": "r"}), ("ResumeLease", {"providerLeaseId": "a"}), ("ReleaseLease", {"providerLeaseId": "b"}),
@@ -423,7 +423,7 @@ def a_bridge_that_does_not_answer_in_time_is_an_error_with_the_time():
         for key in keys:
             check(s.w.error(key)["message"].endswith(text), key)
         check_equal(s.w.result(probe)["metadata"]["error"], text)
-        s.b.clear_faults()
+        s.e.clear_faults()
 
 
 @test
@@ -431,7 +431,7 @@ def two_hundred_commands_at_once_are_all_right():
     with session() as s:
         lease = s.acquire()
         for at in range(200):
-            s.b.fault(path="/exec", body=f'"n{at}"', status=200, headers={"Content-Type": "text/event-stream"},
+            s.e.fault(path="/exec", body=f'"n{at}"', status=200, headers={"Content-Type": "text/event-stream"},
                       reply=f'event: stdout\ndata: {{"data":"{at}\\n"}}\n\nevent: complete\ndata: {{"exitCode":0,"signal":null,"timedOut":false,"stdout":"{at}\\n","stderr":""}}\n\n')
         keys = [s.send_execute(lease, f"n{at}") for at in range(200)]
         for at, key in enumerate(keys):

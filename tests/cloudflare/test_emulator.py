@@ -8,42 +8,15 @@ import http.client
 import json
 import os
 import re
-import sys
-import traceback
 
 from client import Emulator
+from harness import check_equal, main, test
 
 ROOT = "/api/paperclip-sandbox/v1"
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 def ask(emulator, method, path, body=None, token="test-token", limit_s=60):
-    """(status, body), or what the connection did."""
-    connection = http.client.HTTPConnection(*emulator.url.removeprefix("http://").split(":"), timeout=limit_s)
-    try:
-        connection.request(method, ROOT + path, body, {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except http.client.IncompleteRead as cut:
-        return "cut", cut.partial
-    except http.client.RemoteDisconnected:
-        return "closed", b""
-    except ConnectionResetError:
-        return "reset", b""
-    except TimeoutError:
-        return "stalled", b""
-    finally:
-        connection.close()
-
-
-def equal(got, want, what=""):
-    if got != want:
-        raise AssertionError(f"{what}: got  {got!r}\nwant {want!r}")
+    return emulator.ask(method, ROOT + path, body, {"Authorization": f"Bearer {token}"}, limit_s)
 
 
 def matches(got, want, what):
@@ -54,7 +27,7 @@ def matches(got, want, what):
         if not re.fullmatch(want[1:-1], str(got), re.S):
             raise AssertionError(f"{what}: {got!r} is not {want}")
     else:
-        equal(got, want, what)
+        check_equal(got, want, what)
 
 
 @test
@@ -66,17 +39,17 @@ def every_documented_exchange_goes_as_documented():
         for at in range(len(json.loads(text))):
             exchange = json.loads(text.replace('"LEASE"', json.dumps(kept.get("LEASE", "LEASE"))) if kept else text)[at]
             name, request = exchange["name"], exchange["request"]
-            body = request.get("text") or (json.dumps(request["body"]).encode() if "body" in request else None)
+            body = request["text"].encode() if "text" in request else request.get("body")
             status, got = ask(emulator, request["method"], request["path"], body, exchange.get("token", "test-token"))
-            equal(status, exchange["status"], name)
+            check_equal(status, exchange["status"], name)
             if "stream" in exchange:
-                equal(got.decode(), exchange["stream"], name)
+                check_equal(got.decode(), exchange["stream"], name)
             else:
                 matches(json.loads(got), exchange["answer"], name)
             if "keep" in exchange:
                 kept[exchange["keep"]] = json.loads(got)["providerLeaseId"]
             if "live" in exchange:
-                equal(emulator.live(), sorted(exchange["live"]), name)
+                check_equal(emulator.live(), sorted(exchange["live"]), name)
 
 
 @test
@@ -89,9 +62,9 @@ def plain_commands_of_one_session_wait_for_each_other_and_others_do_not():
         connection.request("POST", ROOT + "/exec", body("a", "while [ ! -e $HOME/go ]; do sleep 0.01; done"),
                            {"Authorization": "Bearer test-token"})
         emulator.wait_for(lambda e: e.state()["running"] == 1, "the first runs")
-        equal(ask(emulator, "POST", "/exec", body("a", "true"), limit_s=0.3)[0], "stalled")
-        equal(ask(emulator, "POST", "/exec", body("b", "touch $HOME/go"))[0], 200)
-        equal(json.loads(connection.getresponse().read())["exitCode"], 0)
+        check_equal(ask(emulator, "POST", "/exec", body("a", "true"), limit_s=0.3)[0], "stalled")
+        check_equal(ask(emulator, "POST", "/exec", body("b", "touch $HOME/go"))[0], 200)
+        check_equal(json.loads(connection.getresponse().read())["exitCode"], 0)
         connection.close()
 
 
@@ -106,29 +79,15 @@ def each_fault_does_what_it_says_before_or_after_the_work():
                                 ({"reset": True, "after": True}, "reset", 1), ({"stall": True, "after": True}, "stalled", 1),
                                 ({"truncate": 5}, "cut", 1), ({"stallBody": 5}, "stalled", 1), ({"delayMs": 1}, 200, 1)):
             emulator.fault(path="/exec", **rule)
-            equal(ask(emulator, "POST", "/exec", body, limit_s=0.5 if want == "stalled" else 60)[0], want, f"{rule}")
+            check_equal(ask(emulator, "POST", "/exec", body, limit_s=0.5 if want == "stalled" else 60)[0], want, f"{rule}")
             done += ran
-        equal(json.loads(ask(emulator, "POST", "/exec", count)[1])["stdout"].strip(), str(done))
+        check_equal(json.loads(ask(emulator, "POST", "/exec", count)[1])["stdout"].strip(), str(done))
         for rule, want in (({"truncate": 30}, "cut"), ({"dropStream": 30}, "reset"), ({"stallBody": 30}, "stalled")):
             emulator.fault(path="/exec", **rule)
-            equal(ask(emulator, "POST", "/exec", streamed, limit_s=0.5 if want == "stalled" else 60)[0], want, f"{rule}")
+            check_equal(ask(emulator, "POST", "/exec", streamed, limit_s=0.5 if want == "stalled" else 60)[0], want, f"{rule}")
         emulator.behave(split=1, keepalive=True)
         status, text = ask(emulator, "POST", "/exec", streamed)
-        equal((status, text.count(b": keepalive\n\n")), (200, 2))
-
-
-def main():
-    print(f"1..{len(TESTS)}", flush=True)
-    failed = False
-    for number, function in enumerate(TESTS, 1):
-        try:
-            function()
-            print(f"ok {number} - {function.__name__}", flush=True)
-        except Exception:  # pylint: disable=broad-except
-            failed = True
-            print(f"not ok {number} - {function.__name__}")
-            print("".join(f"# {line}\n" for line in traceback.format_exc().split("\n")), flush=True)
-    sys.exit(failed)
+        check_equal((status, text.count(b": keepalive\n\n")), (200, 2))
 
 
 main()

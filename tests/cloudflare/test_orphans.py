@@ -21,11 +21,11 @@ def broken(s, path, ways, send):
     started = time.monotonic()
     for at, way in enumerate(ways):
         run = f"case{at}x"
-        s.b.fault(**{path: run}, times=None, **way)
+        s.e.fault(**{path: run}, times=None, **way)
         keys.append((way, run, send(run)))
     answers = [(way, run, s.w.answer(key)) for way, run, key in keys]
     check(time.monotonic() - started < LIMIT_MS / 1000 + 30, "long after the deadline")
-    s.b.clear_faults()
+    s.e.clear_faults()
     return answers
 
 
@@ -34,7 +34,7 @@ def an_acquire_that_fails_is_an_error_and_says_so_if_a_sandbox_may_be_left():
     with session() as s:
         answers = broken(s, "body", BEFORE + AFTER, lambda run: s.send("AcquireLease", {"runId": run}, bridgeRequestTimeoutMs=LIMIT_MS))
         notes = [note["params"]["message"] for note in s.w.notes if "was lost" in note["params"].get("message", "")]
-        left = s.b.live()
+        left = s.e.live()
         for way, run, answer in answers:
             check(answer["error"]["message"].strip(), f"{way}: {answer}")
             if any(sandbox.startswith(f"pc-{run}-") for sandbox in left):
@@ -55,9 +55,9 @@ def an_acquire_that_the_bridge_refuses_leaves_nothing():
 @test
 def a_sandbox_made_for_a_worker_that_is_shut_down_is_destroyed():
     with session() as s:
-        s.b.fault(path="/acquire", delayMs=1500)
+        s.e.fault(path="/acquire", delayMs=1500)
         key = s.send("AcquireLease", {"runId": "r"})
-        s.b.wait_for(lambda b: b.live(), "the bridge has made it")
+        s.e.wait_for(lambda b: b.live(), "the bridge has made it")
         check_equal(s.w.shutdown(), 0)
         check("error" in s.w.answer(key), "no lease")
         s.no_live()
@@ -67,9 +67,9 @@ def a_sandbox_made_for_a_worker_that_is_shut_down_is_destroyed():
 def a_lost_acquire_of_a_reused_sandbox_is_found_by_the_next():
     with session() as s:
         more = {"reuseLease": True, "keepAlive": True}
-        s.b.fault(path="/acquire", truncate=9)
+        s.e.fault(path="/acquire", truncate=9)
         check(s.error("AcquireLease", {"runId": "r"}, **more)["message"], "an error")
-        check_equal(s.b.live(), [s.acquire(**more)])
+        check_equal(s.e.live(), [s.acquire(**more)])
 
 
 @test
@@ -100,7 +100,7 @@ def a_resume_that_fails_is_an_error_that_leaves_the_sandbox_and_not_found_is_non
         for way, run, answer in answers:
             check("error" in answer, f"{way}: {answer}")
             check_equal(s.lease_call("ResumeLease", leases[run])["providerLeaseId"], leases[run])
-        check_equal(s.b.live(), sorted(leases.values()))
+        check_equal(s.e.live(), sorted(leases.values()))
 
 
 @test
@@ -110,13 +110,13 @@ def a_realize_or_command_that_fails_is_an_error_and_is_not_sent_twice():
         for send in (lambda run: s.send("RealizeWorkspace", {"lease": {"providerLeaseId": lease, "metadata": {"remoteCwd": f"/workspace/{run}"}},
                                                              "workspace": {}}, bridgeRequestTimeoutMs=LIMIT_MS, timeoutMs=100),
                      lambda run: s.send_plain(lease, "sh", ["-c", "true", run], {"timeoutMs": 100}, bridgeRequestTimeoutMs=LIMIT_MS)):
-            since = len(s.b.requests())
+            since = len(s.e.requests())
             for way, run, answer in broken(s, "body", BEFORE + AFTER, send):
                 check("error" in answer, f"{way}: {answer}")
-            is_command = any("-bridge" in request["body"] for request in s.b.requests(since=since))
+            is_command = any("-bridge" in request["body"] for request in s.e.requests(since=since))
             if is_command:
-                check_equal(len(s.b.requests(since=since)), len(BEFORE + AFTER), "requests")
-        check_equal(s.b.live(), [lease])
+                check_equal(len(s.e.requests(since=since)), len(BEFORE + AFTER), "requests")
+        check_equal(s.e.live(), [lease])
 
 
 @test

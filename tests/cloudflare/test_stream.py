@@ -51,7 +51,7 @@ def each_end_without_a_completion_is_an_error_in_its_words():
             check_equal(s.stream(text)["error"], {"code": -32002, "message": message}, text)
         for text in (event("complete", "{oops"), event("complete", "[]"), event("complete", {}), event("complete", "5")):
             check("makes no sense" in s.stream(text)["error"]["message"], text)
-        s.b.fault(path="/exec", status=200, reply="<html>Log in</html>")
+        s.e.fault(path="/exec", status=200, reply="<html>Log in</html>")
         check_equal(s.w.error(s.send_execute("x", "true"))["message"], UNFINISHED, "a page")
 
 
@@ -68,7 +68,7 @@ def bytes_that_are_no_text_are_repaired():
 def pieces_are_a_prefix_of_the_result_and_the_result_has_the_last_word():
     with session() as s:
         text = event("stdout", {"data": "hé"}) + COMPLETE
-        s.b.fault(path="/exec", status=200, reply=text, headers={"Content-Type": "text/event-stream"})
+        s.e.fault(path="/exec", status=200, reply=text, headers={"Content-Type": "text/event-stream"})
         key = s.send_execute("pc-1", "true")
         check_equal(s.w.result(key), DONE, "the service lost the last pieces")
         check_equal(s.w.live_text(key), "hé😀\n")
@@ -79,7 +79,7 @@ def a_stream_cut_into_pieces_of_any_size_gives_the_same():
     with session() as s:
         lease = s.acquire()
         for size in (1, 2, 3, 5, 7, 11, 64):
-            s.b.behave(split=size, keepalive=True)
+            s.e.behave(split=size, keepalive=True)
             check_equal(s.execute(lease, "sh", ["-c", "printf 'hé😀\\n'; echo oops >&2; exit 3"]), DONE, f"pieces of {size} bytes")
 
 
@@ -93,7 +93,7 @@ def a_stream_that_breaks_off_anywhere_is_an_error_unless_all_was_said():
         keys = {}
         for at in range(0, length + 1, 3):
             for way in ("truncate", "dropStream"):
-                s.b.fault(path="/exec", body=f'"{way}-{at}"', **{way: at})
+                s.e.fault(path="/exec", body=f'"{way}-{at}"', **{way: at})
                 keys[way, at] = s.send_execute(lease, "sh", ["-c", script, f"{way}-{at}"])
         for (way, at), key in keys.items():
             answer = s.w.answer(key)
@@ -107,9 +107,9 @@ def a_stream_that_breaks_off_anywhere_is_an_error_unless_all_was_said():
 def the_completion_ends_the_call_though_the_stream_goes_on():
     with session() as s:
         lease = s.acquire()
-        s.b.fault(path="/exec", stallBody=100_000, times=None)
+        s.e.fault(path="/exec", stallBody=100_000, times=None)
         check_equal(s.execute(lease, "sh", ["-c", "printf 'hé😀\\n'; echo oops >&2; exit 3"]), DONE)
-        s.b.clear_faults()
+        s.e.clear_faults()
 
 
 @test

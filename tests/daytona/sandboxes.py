@@ -10,6 +10,7 @@ import shutil
 import threading
 import uuid
 
+from emulation.server import Refused
 from processes import Processes
 
 # After the first state, which is the answer to the request itself.
@@ -25,16 +26,6 @@ PLANS = {
     "capture": ["snapshotting", "started"],
 }
 SETTLED = ("started", "stopped", "archived", "error", "build_failed", "destroyed", "paused")
-
-
-class Refused(Exception):
-    """An answer of the API with status >= 400."""
-
-    def __init__(self, status, message, error=None):
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.error = error or {400: "Bad Request", 404: "Not Found", 409: "Conflict"}.get(status, "Error")
 
 
 class Sandbox:

@@ -4,46 +4,22 @@
 import http.client
 import json
 import os
-import signal
-import socket
-import sys
-import traceback
 
 from client import Emulator
-
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
+from harness import check, check_equal, main, test
 
 
 class Raw:
-    """An HTTP client that hides nothing: (status, body), or what the connection did."""
+    """A client of the emulator that hides nothing."""
 
     def __init__(self, emulator):
         self.emulator = emulator
-        host, port = emulator.url.removeprefix("http://").split(":")
-        self.address = (host, int(port))
 
-    def ask(self, method, path, body=None, limit_s=20):
-        connection = http.client.HTTPConnection(*self.address, timeout=limit_s)
-        data = None if body is None else json.dumps(body).encode()
-        try:
-            connection.request(method, path, data, {"Authorization": "Bearer test-key", "Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        except http.client.IncompleteRead as cut:
-            return "cut", cut.partial
-        except http.client.RemoteDisconnected:
-            return "closed", b""
-        except ConnectionResetError:
-            return "reset", b""
-        except socket.timeout:
-            return "stalled", b""
-        finally:
-            connection.close()
+    def ask(self, method, path, body=None, **more):
+        return self.emulator.ask(method, path, body, {"Authorization": "Bearer test-key"}, **more)
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", int(self.emulator.url.rpartition(":")[2]), timeout=60)
 
     def create(self):
         status, body = self.ask("POST", "/api/sandbox", {"snapshot": "base-snapshot", "env": {}, "labels": {}})
@@ -57,11 +33,6 @@ class Raw:
         return self.ask("POST", f"/toolbox/{sandbox}/process/execute", {"command": command}, **more)
 
 
-def equal(got, want):
-    if got != want:
-        raise AssertionError(f"got  {got!r}\nwant {want!r}")
-
-
 @test
 def each_fault_before_the_work_leaves_the_work_undone():
     with Emulator() as emulator:
@@ -71,8 +42,8 @@ def each_fault_before_the_work_leaves_the_work_undone():
                 ({"reset": True}, ("reset", b""))]
         for rule, want in ways:
             emulator.fault(path="process/execute", **rule)
-            equal(raw.execute(sandbox, "echo x > ran"), want)
-            equal(raw.execute(sandbox, "test ! -e ran && echo undone")[1], b'{"exitCode":0,"result":"undone\\n"}')
+            check_equal(raw.execute(sandbox, "echo x > ran"), want)
+            check_equal(raw.execute(sandbox, "test ! -e ran && echo undone")[1], b'{"exitCode":0,"result":"undone\\n"}')
 
 
 @test
@@ -86,8 +57,8 @@ def each_fault_after_the_work_leaves_it_done():
                 ({"merge": {"exitCode": 9}}, (200, b'{"exitCode":9,"result":""}'))]
         for rule, want in ways:
             emulator.fault(path="process/execute", **rule)
-            equal(raw.execute(sandbox, "echo x > ran"), want)
-            equal(raw.execute(sandbox, "cat ran; rm ran")[1], b'{"exitCode":0,"result":"x\\n"}')
+            check_equal(raw.execute(sandbox, "echo x > ran"), want)
+            check_equal(raw.execute(sandbox, "cat ran; rm ran")[1], b'{"exitCode":0,"result":"x\\n"}')
 
 
 @test
@@ -96,11 +67,11 @@ def a_stalled_answer_comes_never_and_a_cleared_fault_ends_the_connection():
         raw = Raw(emulator)
         sandbox = raw.create()
         emulator.fault(path="process/execute", stall=True, times=2)
-        equal(raw.execute(sandbox, "true", limit_s=0.2)[0], "stalled")
+        check_equal(raw.execute(sandbox, "true", limit_s=0.2)[0], "stalled")
         emulator.fault(path="work-dir", stallBody=3)
-        equal(raw.ask("GET", f"/toolbox/{sandbox}/work-dir", limit_s=0.2)[0], "stalled")
+        check_equal(raw.ask("GET", f"/toolbox/{sandbox}/work-dir", limit_s=0.2)[0], "stalled")
         emulator.clear_faults()
-        equal(raw.execute(sandbox, "true")[0], 200)
+        check_equal(raw.execute(sandbox, "true")[0], 200)
 
 
 @test
@@ -110,10 +81,10 @@ def a_fault_hits_the_requests_it_names_and_no_others():
         sandbox = raw.create()
         emulator.fault(method="POST", path="process/execute$", body="needle", skip=1, times=2, status=418)
         got = [raw.execute(sandbox, command)[0] for command in ("echo hay", "echo needle", "echo needle", "true", "echo needle", "echo needle")]
-        equal(got, [200, 200, 418, 200, 418, 200])
+        check_equal(got, [200, 200, 418, 200, 418, 200])
         log = emulator.requests("POST", "process/execute")
-        equal([entry["fault"] for entry in log], [None, None, "status", None, "status", None])
-        equal([entry["status"] for entry in log], got)
+        check_equal([entry["fault"] for entry in log], [None, None, "status", None, "status", None])
+        check_equal([entry["status"] for entry in log], got)
 
 
 @test
@@ -121,7 +92,7 @@ def a_fault_that_makes_no_sense_is_refused():
     with Emulator() as emulator:
         raw = Raw(emulator)
         for rule in ({}, {"status": 1, "close": True}, {"statsu": 1}, {"truncate": 1, "after": False}):
-            equal(raw.ask("POST", "/control/faults", rule)[0], 400)
+            check_equal(raw.ask("POST", "/control/faults", rule)[0], 400)
 
 
 @test
@@ -131,11 +102,11 @@ def a_lost_create_leaves_a_sandbox_that_its_name_finds():
         for rule in ({"reset": True, "after": True}, {"truncate": 9}):
             emulator.fault(method="POST", path="/api/sandbox$", **rule)
             raw.ask("POST", "/api/sandbox", {"name": "mine"})
-            equal(len(emulator.live()), 1)
-            equal(raw.ask("DELETE", "/api/sandbox/mine")[0], 409)  # still being created; the look brings it on
-            equal(raw.ask("DELETE", "/api/sandbox/mine")[0], 200)
-            equal(emulator.live(), [])
-            equal([raw.ask("GET", "/api/sandbox/mine")[0] for _ in range(2)], [200, 404])
+            check_equal(len(emulator.live()), 1)
+            check_equal(raw.ask("DELETE", "/api/sandbox/mine")[0], 409)  # still being created; the look brings it on
+            check_equal(raw.ask("DELETE", "/api/sandbox/mine")[0], 200)
+            check_equal(emulator.live(), [])
+            check_equal([raw.ask("GET", "/api/sandbox/mine")[0] for _ in range(2)], [200, 404])
 
 
 @test
@@ -146,8 +117,8 @@ def states_follow_the_plan():
         _, body = raw.ask("POST", "/api/sandbox", {"buildInfo": {"dockerfileContent": "FROM x\n"}, "cpu": 1})
         views = [json.loads(body)]
         views += [json.loads(raw.ask("GET", f"/api/sandbox/{views[0]['id']}")[1]) for _ in range(4)]
-        equal([view["state"] for view in views], ["pending_build", "pending_build", "building_snapshot", "error", "error"])
-        equal(views[-1]["errorReason"], "broken")
+        check_equal([view["state"] for view in views], ["pending_build", "pending_build", "building_snapshot", "error", "error"])
+        check_equal(views[-1]["errorReason"], "broken")
 
 
 @test
@@ -155,14 +126,14 @@ def a_stopped_sandbox_answers_no_command_and_its_running_ones_end():
     with Emulator() as emulator:
         raw = Raw(emulator)
         sandbox = raw.create()
-        connection = http.client.HTTPConnection(*raw.address, timeout=60)
+        connection = raw.connect()
         connection.request("POST", f"/toolbox/{sandbox}/process/execute", b'{"command":"sleep 100000"}', {"Authorization": "Bearer test-key"})
         emulator.wait_for(lambda e: e.state()["running"] == 1, "the command runs")
-        equal(raw.ask("POST", f"/api/sandbox/{sandbox}/stop?force=false")[0], 200)
-        equal(json.loads(connection.getresponse().read())["exitCode"], -1)
+        check_equal(raw.ask("POST", f"/api/sandbox/{sandbox}/stop?force=false")[0], 200)
+        check_equal(json.loads(connection.getresponse().read())["exitCode"], -1)
         connection.close()
         status, body = raw.execute(sandbox, "true")
-        equal((status, json.loads(body)["message"]), (400, "bad request: no IP address found. Is the Sandbox started?"))
+        check_equal((status, json.loads(body)["message"]), (400, "bad request: no IP address found. Is the Sandbox started?"))
 
 
 @test
@@ -171,17 +142,17 @@ def uploads_to_tmp_are_listed_until_they_are_deleted():
         raw = Raw(emulator)
         sandbox = raw.create()
         path = f"/tmp/paperclip-stdin-test-{os.getpid()}"
-        connection = http.client.HTTPConnection(*raw.address, timeout=60)
+        connection = raw.connect()
         body = (f'--B\r\nContent-Disposition: form-data; name="files[0].path"\r\n\r\n{path}\r\n--B\r\nContent-Disposition: form-data; '
                 'name="files[0].file"; filename="x"\r\nContent-Type: application/octet-stream\r\n\r\nin\r\nput\r\n--B--\r\n').encode()
         connection.request("POST", f"/toolbox/{sandbox}/files/bulk-upload", body,
                            {"Authorization": "Bearer test-key", "Content-Type": "multipart/form-data; boundary=B"})
-        equal(json.loads(connection.getresponse().read()), {"files": [{"path": path, "bytes": 7}]})
+        check_equal(json.loads(connection.getresponse().read()), {"files": [{"path": path, "bytes": 7}]})
         connection.close()
-        equal(emulator.state()["files"], [path])
-        equal(json.loads(raw.execute(sandbox, f"cat < {path}")[1])["result"], "in\r\nput")
-        equal(raw.ask("DELETE", f"/toolbox/{sandbox}/files?path={path}")[0], 204)
-        equal(emulator.state()["files"], [])
+        check_equal(emulator.state()["files"], [path])
+        check_equal(json.loads(raw.execute(sandbox, f"cat < {path}")[1])["result"], "in\r\nput")
+        check_equal(raw.ask("DELETE", f"/toolbox/{sandbox}/files?path={path}")[0], 204)
+        check_equal(emulator.state()["files"], [])
 
 
 @test
@@ -191,10 +162,10 @@ def without_the_key_there_is_nothing():
         sandbox = raw.create()
         for path, text in ((f"/api/sandbox/{sandbox}", "Invalid credentials"),
                            (f"/toolbox/{sandbox}/work-dir", "unauthorized: authentication failed: Bearer token is invalid")):
-            connection = http.client.HTTPConnection(*raw.address, timeout=60)
+            connection = raw.connect()
             connection.request("GET", path)
             answer = connection.getresponse()
-            equal((answer.status, json.loads(answer.read())["message"]), (401, text))
+            check_equal((answer.status, json.loads(answer.read())["message"]), (401, text))
             connection.close()
 
 
@@ -209,23 +180,7 @@ def nothing_is_left_when_the_emulator_ends():
         raw.ask("POST", f"/toolbox/{sandbox}/process/session/s/exec", {"command": "echo $$ > pid; sleep 100000", "runAsync": True})
         pid = json.loads(raw.execute(sandbox, "until test -s pid; do sleep 0.01; done; cat pid")[1])["result"].strip()
     os.rmdir(temp)
-    assert not os.path.exists(f"/proc/{pid}"), "the session's shell outlives the emulator"
-
-
-def main():
-    signal.alarm(280)  # only to end a test that hangs
-    print(f"1..{len(TESTS)}", flush=True)
-    failed = 0
-    for number, function in enumerate(TESTS, 1):
-        try:
-            function()
-            print(f"ok {number} - {function.__name__}", flush=True)
-        except Exception:  # pylint: disable=broad-except
-            failed += 1
-            print(f"not ok {number} - {function.__name__}")
-            for line in traceback.format_exc().rstrip().split("\n"):
-                print(f"# {line}", flush=True)
-    sys.exit(1 if failed else 0)
+    check(not os.path.exists(f"/proc/{pid}"), "the session's shell outlives the emulator")
 
 
 main()

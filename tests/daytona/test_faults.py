@@ -40,7 +40,7 @@ class Case:
         self.environment = f"case-{number}"
         self.operation = operation
         self.name = f"{operation.__name__}: {step[0]} {step[1]} {way}"
-        self.rule = {"environment": self.environment, "method": step[0], "path": step[1], **fault}
+        self.rule = {"of": self.environment, "method": step[0], "path": step[1], **fault}
         self.lease = None
         self.key = None
 
@@ -81,7 +81,7 @@ class Operation:
 
 
 class Acquire(Operation):
-    config = {**REUSE, "snapshot": None, "image": "node:20"}
+    config = {**REUSE, "snapshot": ..., "image": "node:20"}
     always = True
     steps = [("POST", "/api/sandbox$"), ("GET", "/api/sandbox/"), ("GET", "/work-dir"), ("POST", "/files/folder"), ("POST", "/process/execute"),
              ("POST", "/files/bulk-upload")]
@@ -252,7 +252,7 @@ def play(operations):
         for case, key in zip(cases, keys):
             if key is not None:
                 case.lease = s.w.result(key)
-        s.d.control("POST", "faults", [case.rule for case in cases])
+        s.e.faults([case.rule for case in cases])
         started = time.monotonic()
         for case, operation in zip(cases, prepared):
             case.key = operation.send(case)
@@ -261,14 +261,14 @@ def play(operations):
             if "error" in case.answer:
                 check(case.answer["error"]["message"].strip(), f"{case.name}: an error without a word")
         check(time.monotonic() - started < SLACK_S, "long after the deadlines")
-        state = s.d.state()
+        state = s.e.state()
         lost = {re.search(r"sandbox (\S+) could not be deleted", note["params"]["message"])[1] for note in s.w.notes
                 if "could not be deleted" in note["params"]["message"]}
         check_equal(lost, set(), "what the worker could not delete")
         for case, operation in zip(cases, prepared):
             operation.judge(case, case.answer, live_of(state, case))
         # Without faults whatever is left can be destroyed, twice.
-        s.d.clear_faults()
+        s.e.clear_faults()
         for _ in range(2):
             keys = [s.w.send("environmentDestroyLease", {**s.base(environment), "providerLeaseId": box})
                     for box, (environment, _) in state["places"].items()]

@@ -9,12 +9,12 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "lib"))
+sys.path.insert(1, os.path.join(HERE, "..", "lib"))
 
 import stub_http_server  # noqa: E402
 from driver import session  # noqa: E402
+from emulation.relay import Relay  # noqa: E402
 from harness import check, check_equal, check_match, main, test  # noqa: E402
-from relay import Relay  # noqa: E402
 
 
 def whole_life(s, **config):
@@ -32,11 +32,11 @@ def a_lease_lives_over_tls_with_a_certificate_authority_of_ones_own_and_through_
         context = stub_http_server.tls(certificates, "good", ["http/1.1"])
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         with session() as s:
-            front = Relay(int(s.d.url.rpartition(":")[2]), context)
-            proxy = Relay(credentials="dXNlcjpwQHNzIHdvcmQ=")
+            front = Relay(int(s.e.url.rpartition(":")[2]), context)
+            proxy = Relay(proxy=True, credentials="dXNlcjpwQHNzIHdvcmQ=")
             url = f"https://127.0.0.1:{front.port}"
-            s.d.behave(toolboxUrl=f"{url}/toolbox")
-            s.d.toolbox(idleLooks=2)
+            s.e.behave(toolboxUrl=f"{url}/toolbox")
+            s.e.toolbox(idleLooks=2)
             config = {"apiUrl": f"{url}/api", "caFile": os.path.join(certificates, "ca.pem")}
             whole_life(s, **config)
             check_equal(proxy.asked, [])
@@ -44,12 +44,12 @@ def a_lease_lives_over_tls_with_a_certificate_authority_of_ones_own_and_through_
             check_match(error, r".*not trusted: its CA is not known here.*")
             # What is on this machine is reached without the proxy; this name only the proxy knows.
             url = f"https://service.test:{front.port}"
-            s.d.behave(toolboxUrl=f"{url}/toolbox")
+            s.e.behave(toolboxUrl=f"{url}/toolbox")
             config["apiUrl"] = f"{url}/api"
-            whole_life(s, proxyUrl=f"http://127.0.0.1:{proxy.port}", proxyCredentials="user:p@ss word", **config)
-            check(proxy.asked and all(line == f"CONNECT service.test:{front.port} HTTP/1.1" for line in proxy.asked), f"{proxy.asked}")
+            whole_life(s, proxyUrl=proxy.url, proxyCredentials="user:p@ss word", **config)
+            check(proxy.asked and all(line == f"CONNECT service.test:{front.port} HTTP/1.1" for line, _ in proxy.asked), f"{proxy.asked}")
             for proxy_config in ({}, {"proxyCredentials": "user:wrong"}):
-                error = s.error("AcquireLease", {"runId": "r"}, proxyUrl=f"http://127.0.0.1:{proxy.port}", **proxy_config, **config)["message"]
+                error = s.error("AcquireLease", {"runId": "r"}, proxyUrl=proxy.url, **proxy_config, **config)["message"]
                 check_match(error, r".*proxy.*")
             s.no_live()
             front.close()
@@ -82,7 +82,7 @@ def recorded(s, request, names):
 def the_requests_of_a_whole_run_are_the_recorded_ones():
     path = os.path.join(HERE, "data", "run.json")
     with session() as s:
-        config = {"snapshot": None, "image": "node:20", "cpu": 2, "reuseLease": True, "target": "us"}
+        config = {"snapshot": ..., "image": "node:20", "cpu": 2, "reuseLease": True, "target": "us"}
         lease = s.acquire({"agentId": "agent-1", "executionWorkspaceId": "ws-1", "adapterType": "claude_local"}, **config)
         box, cwd = lease["providerLeaseId"], lease["metadata"]["remoteCwd"]
         s.call("RealizeWorkspace", {"lease": {"providerLeaseId": box, "metadata": lease["metadata"]}, "workspace": {}}, **config)
@@ -93,7 +93,7 @@ def the_requests_of_a_whole_run_are_the_recorded_ones():
         s.lease_call("DestroyLease", lease, **config)
         home = cwd.removesuffix("/paperclip-workspace")
         names = {home.replace("/", "%2F"): "<home>", home: "<home>", box: "<id>", lease["metadata"]["workspaceSentinel"]["token"]: "<token>"}
-        got = [recorded(s, request, names) for request in s.d.requests()]
+        got = [recorded(s, request, names) for request in s.e.requests()]
     if os.environ.get("PSW_RECORD"):
         with open(path, "w", encoding="utf-8") as file:
             file.write(json.dumps(got, indent=1, ensure_ascii=False) + "\n")

@@ -12,11 +12,11 @@ LOSSES = [{"close": True}, {"close": True, "after": True}, {"reset": True}, {"re
 
 def play(s, method, path, way, action, times=None):
     """The action with that fault; afterwards the service is well again. Returns the answer."""
-    s.d.fault(method=method, path=path, times=times, **way)
+    s.e.fault(method=method, path=path, times=times, **way)
     try:
         return action()
     finally:
-        s.d.clear_faults()
+        s.e.clear_faults()
 
 
 @test
@@ -25,8 +25,8 @@ def an_image_that_cannot_be_built_or_started_leaves_no_sandbox():
         for plan, text in ((["pending_build", "build_failed"], "failed to start with status: build_failed, error reason: no such image"),
                            (["pending_build", "building_snapshot", "creating", "error"],
                             "failed to start with status: error, error reason: no such image")):
-            s.d.behave(plans={"image": plan}, errorReason="no such image")
-            error = s.error("AcquireLease", {"runId": "r"}, snapshot=None, image="none:1")
+            s.e.behave(plans={"image": plan}, errorReason="no such image")
+            error = s.error("AcquireLease", {"runId": "r"}, snapshot=..., image="none:1")
             check(error["message"].endswith(text), error["message"])
             s.no_live()
 
@@ -34,7 +34,7 @@ def an_image_that_cannot_be_built_or_started_leaves_no_sandbox():
 @test
 def a_start_that_failed_is_cleaned_up_by_name():
     with session() as s:
-        s.d.fault(method="POST", path="/api/sandbox$", status=400, reply={"message": "Sandbox failed to start: out of disk"}, after=True)
+        s.e.fault(method="POST", path="/api/sandbox$", status=400, reply={"message": "Sandbox failed to start: out of disk"}, after=True)
         error = s.error("AcquireLease", {"runId": "r"})
         check_equal(error["message"], "Sandbox failed to start: out of disk")
         s.no_live()
@@ -44,17 +44,17 @@ def a_start_that_failed_is_cleaned_up_by_name():
 def one_bad_poll_fails_no_create():
     with session() as s:
         for way in [{"status": 500}, {"status": 429}, {"reset": True}, {"truncate": 5}, {"status": 502, "reply": "<html>"}]:
-            lease = play(s, "GET", "/api/sandbox/", way, lambda: s.acquire(snapshot=None, image="node:20"), times=1)
-            check_equal(s.d.live(), [lease["providerLeaseId"]])
+            lease = play(s, "GET", "/api/sandbox/", way, lambda: s.acquire(snapshot=..., image="node:20"), times=1)
+            check_equal(s.e.live(), [lease["providerLeaseId"]])
             s.lease_call("DestroyLease", lease)
 
 
 @test
 def a_sandbox_that_never_starts_is_deleted_at_the_deadline():
     with session() as s:
-        s.d.behave(plans={"image": ["pending_build"] + ["building_snapshot"] * 500})
+        s.e.behave(plans={"image": ["pending_build"] + ["building_snapshot"] * 500})
         started = time.monotonic()
-        error = s.error("AcquireLease", {"runId": "r"}, snapshot=None, image="node:20", timeoutMs=900)
+        error = s.error("AcquireLease", {"runId": "r"}, snapshot=..., image="node:20", timeoutMs=900)
         check_equal(error["message"], "Failed to create and start sandbox within 1 seconds. Operation timed out.")
         check(time.monotonic() - started < 60, "long after the deadline")
         # The service refuses to delete what is being built; the worker says so in the log.
@@ -103,7 +103,7 @@ def a_resume_whose_setup_fails_leaves_no_sandbox_and_one_that_could_not_look_lea
         sandbox = s.sandbox("stopped")
         for method, path in (("GET", "/api/sandbox/"), ("POST", "/start")):
             play(s, method, path, {"status": 500, "reply": {"message": "no"}}, lambda: s.error("ResumeLease", {"providerLeaseId": sandbox}))
-            check_equal(s.d.live(), [sandbox])
+            check_equal(s.e.live(), [sandbox])
 
 
 main()

@@ -24,7 +24,8 @@ const firstLine = await new Promise((resolve, reject) => {
   createInterface({ input: child.stdout }).once("line", resolve);
   child.once("exit", (code) => reject(new Error(`the emulator ended with status ${code}`)));
 });
-const { url, apiUrl } = JSON.parse(firstLine);
+const { url } = JSON.parse(firstLine);
+const apiUrl = `${url}/api`;
 
 async function control(method, what, body) {
   const response = await fetch(`${url}/control/${what}`, { method, body: body && JSON.stringify(body) });

@@ -19,7 +19,7 @@ def declares_environment_lifecycle_handlers():
 
 @test
 def normalizes_config_and_validates_the_API_key_fallback():
-    with session(DAYTONA_API_KEY="host-key") as s:
+    with session(env={"DAYTONA_API_KEY": "host-key"}) as s:
         result = s.w.call("environmentValidateConfig", {"driverKey": "daytona", "config": {
             "apiKey": " explicit-key ", "apiUrl": " https://app.daytona.io/api ", "target": " us ", "snapshot": " base-snapshot ",
             "language": " typescript ", "timeoutMs": "450000.9", "autoStopInterval": "15", "autoArchiveInterval": "60",
@@ -46,14 +46,14 @@ def rejects_ambiguous_or_invalid_config():
 
 @test
 def probes_by_creating_and_then_deleting_a_sandbox():
-    with session(DAYTONA_API_KEY=KEY) as s:
-        result = s.call("Probe", apiKey=None, timeoutMs=300000)
-        created = s.json(s.d.requests("POST", "/api/sandbox")[0])
+    with session(env={"DAYTONA_API_KEY": KEY}) as s:
+        result = s.call("Probe", apiKey=..., timeoutMs=300000)
+        created = s.json(s.e.requests("POST", "/api/sandbox")[0])
         check_equal(created["snapshot"], "base-snapshot")
-        sandbox = s.d.state()["sandboxes"][0]
-        folder = s.d.requests("POST", "/files/folder")[0]
+        sandbox = s.e.state()["sandboxes"][0]
+        folder = s.e.requests("POST", "/files/folder")[0]
         check_equal(folder["query"], {"path": result["metadata"]["remoteCwd"], "mode": "755"})
-        check_equal(len(s.d.requests("DELETE", f"/api/sandbox/{sandbox['id']}")), 1)
+        check_equal(len(s.e.requests("DELETE", f"/api/sandbox/{sandbox['id']}")), 1)
         s.no_live()
         check_includes(result, {"ok": True, "summary": f"Connected to Daytona sandbox {created['name']}.", "metadata": {
             "provider": "daytona", "shellCommand": "bash", "sandboxId": sandbox["id"]}})
@@ -63,9 +63,9 @@ def probes_by_creating_and_then_deleting_a_sandbox():
 @test
 def acquires_a_lease_from_a_created_sandbox():
     with session() as s:
-        lease = s.acquire(snapshot=None, image="node:20", reuseLease=True)
-        sandbox, = s.d.live()
-        check_equal(s.json(s.d.requests("POST", "/api/sandbox")[0])["buildInfo"], {"dockerfileContent": "FROM node:20\n"})
+        lease = s.acquire(snapshot=..., image="node:20", reuseLease=True)
+        sandbox, = s.e.live()
+        check_equal(s.json(s.e.requests("POST", "/api/sandbox")[0])["buildInfo"], {"dockerfileContent": "FROM node:20\n"})
         check_includes(lease, {"providerLeaseId": sandbox, "metadata": {
             "provider": "daytona", "shellCommand": "bash", "sandboxId": sandbox, "reuseLease": True}})
         check_match(lease["metadata"]["remoteCwd"], r"/.*/home/daytona/paperclip-workspace")
@@ -74,19 +74,19 @@ def acquires_a_lease_from_a_created_sandbox():
 @test
 def deletes_the_sandbox_if_lease_setup_throws_after_sandbox_creation():
     with session() as s:
-        s.d.fault(path="/work-dir", status=400, reply={"message": "workdir lookup failed"})
+        s.e.fault(path="/work-dir", status=400, reply={"message": "workdir lookup failed"})
         error = s.error("AcquireLease", {"runId": "run-1"})
         check_equal((error["code"], error["message"]), (-32002, "workdir lookup failed"))
         s.no_live()
-        check_equal(len(s.d.requests("DELETE")), 1)
+        check_equal(len(s.e.requests("DELETE")), 1)
 
 
 @test
 def falls_back_to_sh_metadata_when_bash_is_not_present_in_the_sandbox_image():
     with session() as s:
-        s.d.fault(path="process/execute", merge={"result": "sh"})
-        check_equal(s.acquire(snapshot=None, image="busybox:latest")["metadata"]["shellCommand"], "sh")
-        s.d.fault(path="process/execute", status=500)
+        s.e.fault(path="process/execute", merge={"result": "sh"})
+        check_equal(s.acquire(snapshot=..., image="busybox:latest")["metadata"]["shellCommand"], "sh")
+        s.e.fault(path="process/execute", status=500)
         check_equal(s.acquire()["metadata"]["shellCommand"], "sh")
 
 
@@ -94,10 +94,10 @@ def falls_back_to_sh_metadata_when_bash_is_not_present_in_the_sandbox_image():
 def deletes_the_sandbox_if_resume_setup_throws_after_the_sandbox_starts():
     with session() as s:
         sandbox = s.sandbox("stopped")
-        s.d.fault(path="/work-dir", status=400, reply={"message": "workdir lookup failed"})
+        s.e.fault(path="/work-dir", status=400, reply={"message": "workdir lookup failed"})
         error = s.error("ResumeLease", {"providerLeaseId": sandbox}, reuseLease=True)
         check_equal(error["message"], "workdir lookup failed")
-        check_equal(len(s.d.requests("POST", f"/sandbox/{sandbox}/start")), 1)
+        check_equal(len(s.e.requests("POST", f"/sandbox/{sandbox}/start")), 1)
         s.no_live()
 
 
@@ -113,9 +113,9 @@ def stops_reusable_leases_and_deletes_ephemeral_leases_on_release():
         reusable, ephemeral = s.sandbox(), s.sandbox()
         check_equal(s.lease_call("ReleaseLease", reusable, reuseLease=True), None)
         check_equal(s.lease_call("ReleaseLease", ephemeral), None)
-        check_equal(s.d.live(), [reusable])
-        check_equal(s.d.state()["sandboxes"][0]["state"], "stopped")
-        check_equal(s.d.requests("POST", "/stop")[0]["query"], {"force": "false"})
+        check_equal(s.e.live(), [reusable])
+        check_equal(s.e.state()["sandboxes"][0]["state"], "stopped")
+        check_equal(s.e.requests("POST", "/stop")[0]["query"], {"force": "false"})
 
 
 @test
@@ -123,7 +123,7 @@ def falls_back_to_delete_when_stopping_a_reusable_lease_from_an_error_state_fail
     with session() as s:
         sandbox = s.sandbox("error")
         check_equal(s.lease_call("ReleaseLease", sandbox, reuseLease=True), None)
-        check_equal(len(s.d.requests("POST", "/stop")), 1)
+        check_equal(len(s.e.requests("POST", "/stop")), 1)
         s.no_live()
 
 
@@ -131,7 +131,7 @@ def falls_back_to_delete_when_stopping_a_reusable_lease_from_an_error_state_fail
 def falls_back_to_delete_when_stopping_a_healthy_reusable_lease_fails_mid_call():
     with session() as s:
         sandbox = s.sandbox()
-        s.d.fault(path="/stop", status=500, reply={"message": "api timeout"})
+        s.e.fault(path="/stop", status=500, reply={"message": "api timeout"})
         check_equal(s.lease_call("ReleaseLease", sandbox, reuseLease=True), None)
         s.no_live()
         warnings = [note["params"]["message"] for note in s.w.notes if note["params"]["level"] == "warn"]
@@ -142,11 +142,11 @@ def falls_back_to_delete_when_stopping_a_healthy_reusable_lease_fails_mid_call()
 def executes_commands_one_shot_and_returns_combined_output_via_stdout():
     with session() as s:
         lease = s.acquire()
-        s.d.fault(path="process/execute", merge={"exitCode": 7, "result": "stdout\nstderr\n"})
-        since = len(s.d.requests())
+        s.e.fault(path="process/execute", merge={"exitCode": 7, "result": "stdout\nstderr\n"})
+        since = len(s.e.requests())
         result = s.execute(lease, "printf", ["hello"], {"cwd": "/workspace", "env": {"FOO": "bar"}, "timeoutMs": 1000})
         check_equal(result, {"exitCode": 7, "timedOut": False, "stdout": "stdout\nstderr\n", "stderr": ""})
-        request, = s.d.requests(since=since)
+        request, = s.e.requests(since=since)
         body = s.json(request)
         command = body["command"]
         for pattern in (r"/etc/profile", r'"\$HOME/\.profile"', r"cd '/workspace'", r"&& env FOO='bar' 'printf' 'hello'$"):
@@ -161,31 +161,31 @@ def stages_stdin_in_the_sandbox_filesystem_when_execution_needs_redirected_input
         lease = s.acquire()
         result = s.execute(lease, "cat", [], {"cwd": "/", "stdin": "input payload", "timeoutMs": 60000})
         check_equal(result, {"exitCode": 0, "timedOut": False, "stdout": "input payload", "stderr": ""})
-        upload, = s.d.requests("POST", "/files/bulk-upload")
+        upload, = s.e.requests("POST", "/files/bulk-upload")
         path = re.search(r"(/tmp/paperclip-stdin-\S+)\r\n", upload["body"])[1]
         check("input payload" in upload["body"], upload["body"])
         command = s.scripts()[-1]
         for pattern in (r"/etc/profile", r"cd '/'", rf"&& 'cat' < '{path}'$"):
             check(re.search(pattern, command), f"{pattern} is not in {command}")
-        check_equal([request["query"] for request in s.d.requests("DELETE", "/files")], [{"path": path}])
-        check_equal(s.d.state()["files"], [])
+        check_equal([request["query"] for request in s.e.requests("DELETE", "/files")], [{"path": path}])
+        check_equal(s.e.state()["files"], [])
 
 
 @test
 def rejects_invalid_shell_env_keys_before_execution():
     with session() as s:
         lease = s.acquire()
-        since = len(s.d.requests())
+        since = len(s.e.requests())
         error = s.w.error(s.send_execute(lease, "printf", ["hello"], {"env": {"BAD-KEY": "bar"}, "stdin": "x"}))
         check_equal((error["code"], error["message"]), (-32002, "Invalid sandbox environment variable key: BAD-KEY"))
-        check_equal(s.d.requests(since=since), [])
+        check_equal(s.e.requests(since=since), [])
 
 
 @test
 def returns_a_timed_out_execute_result_when_the_Daytona_SDK_times_out():
     with session() as s:
         lease = s.acquire()
-        s.d.fault(path="process/execute", status=408, reply={"message": "command timed out", "code": "REQUEST_TIMEOUT"})
+        s.e.fault(path="process/execute", status=408, reply={"message": "command timed out", "code": "REQUEST_TIMEOUT"})
         check_equal(s.execute(lease, "sleep", ["60"], {"timeoutMs": 1000}),
                     {"exitCode": None, "timedOut": True, "stdout": "", "stderr": "command timed out\n"})
         check_equal(s.execute(lease, "sleep", ["1000"], {"timeoutMs": 1000}),

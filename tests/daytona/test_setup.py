@@ -15,11 +15,11 @@ def start(s, more=None, **config):
 @test
 def setup_makes_a_sandbox_that_a_person_reaches_over_ssh():
     with session() as s:
-        got = start(s, {"connectionExpiresInMinutes": 30.9, "sourceTemplateRef": "base-snapshot"}, snapshot=None, image="node:20")
-        sandbox, = s.d.live()
-        labels = s.json(s.d.requests("POST", "/api/sandbox")[0])["labels"]
+        got = start(s, {"connectionExpiresInMinutes": 30.9, "sourceTemplateRef": "base-snapshot"}, snapshot=..., image="node:20")
+        sandbox, = s.e.live()
+        labels = s.json(s.e.requests("POST", "/api/sandbox")[0])["labels"]
         check_includes(labels, {"paperclip-purpose": "interactive_setup", "paperclip-setup-session-id": "setup-1"})
-        check_equal(s.d.requests("POST", "/ssh-access")[0]["query"], {"expiresInMinutes": "30"})
+        check_equal(s.e.requests("POST", "/ssh-access")[0]["query"], {"expiresInMinutes": "30"})
         token = got["connectionPayload"]["token"]
         expires = "2030-01-01T00:30:00.000Z"
         cwd = got["metadata"]["remoteCwd"]
@@ -45,11 +45,11 @@ def setup_that_fails_at_any_step_leaves_no_sandbox():
     with session() as s:
         for path in ("/work-dir", "/files/folder", "/ssh-access"):
             for way in ({"status": 400, "reply": {"message": "no"}}, {"reset": True, "after": True}, {"status": 500}):
-                s.d.fault(path=path, times=None, **way)
+                s.e.fault(path=path, times=None, **way)
                 s.error("StartInteractiveSetup", {"sessionId": "setup-1"})
-                s.d.clear_faults()
+                s.e.clear_faults()
                 s.no_live()
-        s.d.fault(path="/ssh-access", status=200, reply={})
+        s.e.fault(path="/ssh-access", status=200, reply={})
         check_equal(s.error("StartInteractiveSetup", {"sessionId": "x"})["message"], "Daytona SSH access did not return a token or SSH command.")
         s.no_live()
 
@@ -71,15 +71,15 @@ def a_captured_template_is_a_snapshot_until_it_is_deleted():
             got = s.call("CaptureTemplate", {"providerLeaseId": sandbox, **({"templateLabel": label} if label else {})})
             check_match(got["templateRef"], name or r"paperclip-env-1-[0-9a-f]{8}")
             check_includes(got, {"templateKind": "snapshot", "metadata": {"provider": "daytona", "sandboxId": sandbox, "timeoutMs": 30000}})
-            check(got["templateRef"] in s.d.state()["snapshots"], "the snapshot is there")
+            check(got["templateRef"] in s.e.state()["snapshots"], "the snapshot is there")
             check_equal(s.call("DeleteTemplate", {"templateRef": got["templateRef"]}),
                         {"deleted": True, "metadata": {"provider": "daytona", "templateKind": "snapshot", "templateRefRedacted": True, "reason": None}})
-            check(got["templateRef"] not in s.d.state()["snapshots"], "the snapshot is gone")
+            check(got["templateRef"] not in s.e.state()["snapshots"], "the snapshot is gone")
         check_equal(s.error("DeleteTemplate", {"templateRef": "none"})["message"], "Snapshot none not found")
         check_equal(s.error("DeleteTemplate", {"templateRef": "x", "templateKind": "image"})["message"],
                     "Daytona can delete snapshot templates only, not image.")
         check_equal(s.error("CaptureTemplate")["message"], "Cannot capture a Daytona template without a setup sandbox lease.")
-        s.d.behave(plans={"capture": ["snapshotting", "error"]}, errorReason="disk")
+        s.e.behave(plans={"capture": ["snapshotting", "error"]}, errorReason="disk")
         check_equal(s.error("CaptureTemplate", {"providerLeaseId": sandbox})["message"],
                     f"Sandbox {sandbox} snapshot failed with state: error, error reason: disk")
 

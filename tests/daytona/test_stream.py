@@ -3,23 +3,19 @@
 
 import os
 
-from driver import session
+from driver import result, session
 from harness import check, check_equal, main, test
 
 STREAM = {"useSessions": True, "useLogStream": True}
 FOLLOW = r"/logs\?follow=true"
 
 
-def result(code=0, stdout="", stderr="", timed_out=False):
-    return {"exitCode": code, "timedOut": timed_out, "stdout": stdout, "stderr": stderr}
-
-
 def follows(s):
-    return [request for request in s.d.requests("GET", "/logs") if request["query"].get("follow") == "true"]
+    return [request for request in s.e.requests("GET", "/logs") if request["query"].get("follow") == "true"]
 
 
 def whole_logs(s):
-    return [request for request in s.d.requests("GET", "/logs") if "follow" not in request["query"]]
+    return [request for request in s.e.requests("GET", "/logs") if "follow" not in request["query"]]
 
 
 def step_by_step(s, lease, marks, **config):
@@ -59,7 +55,7 @@ def a_stream_that_is_lost_goes_on_where_it_was_while_the_command_runs():
         with session() as s:
             lease = s.acquire(**STREAM)
             marks = marks_of(lease, 3)
-            s.d.fault(path=FOLLOW, **fault)
+            s.e.fault(path=FOLLOW, **fault)
             play(s, step_by_step(s, lease, marks), marks)
             check_equal((len(follows(s)), len(whole_logs(s))), (2, 0), f"connections, and readings of the whole log, with {fault}")
 
@@ -67,14 +63,14 @@ def a_stream_that_is_lost_goes_on_where_it_was_while_the_command_runs():
 @test
 def a_stream_cut_at_any_byte_loses_and_doubles_nothing():
     with session() as s:
-        s.d.toolbox(idleLooks=2)
+        s.e.toolbox(idleLooks=2)
         text = "aü€\x01b\U0001f600\n\x01\x01c\n"
         script = f"printf '%s' '{text}'; printf '%s' '{text}' >&2"
         lease = s.acquire(**STREAM)
         check_equal(s.execute(lease, "sh", ["-c", script], **STREAM), result(0, text, text))
         size = 2 * (len(text.encode()) + 2 * 3)
         rules = [{"path": FOLLOW, **({"dropStream": at} if at % 2 else {"closeStream": [at, 1001]})} for at in range(size + 1)]
-        s.d.control("POST", "faults", rules)
+        s.e.faults(rules)
         environments = [f"env-{i}" for i in range(8)]
         for _ in range(0, size, 8):
             keys = [s.send_execute(lease, "sh", ["-c", script], environment=environment, **STREAM) for environment in environments]
@@ -85,21 +81,21 @@ def a_stream_cut_at_any_byte_loses_and_doubles_nothing():
 @test
 def a_stream_that_cannot_be_had_is_replaced_by_polling():
     with session() as s:
-        s.d.toolbox(idleLooks=2)
+        s.e.toolbox(idleLooks=2)
         lease = s.acquire(**STREAM)
         for fault in ({"status": 502}, {"reset": True}, {"close": True}, {"dropStream": 0}, {"status": 200, "reply": "plain"}):
-            s.d.fault(path=FOLLOW, times=None, **fault)
+            s.e.fault(path=FOLLOW, times=None, **fault)
             check_equal(s.execute(lease, "sh", ["-c", "echo out; echo err >&2; exit 3"], **STREAM), result(3, "out\n", "err\n"))
-            s.d.clear_faults()
+            s.e.clear_faults()
         check_equal((len(follows(s)), len(whole_logs(s))), (10, 5), "two connections each, then one reading")
 
 
 @test
 def what_came_before_the_last_connection_was_lost_is_not_sent_again_by_polling():
     with session() as s:
-        s.d.toolbox(idleLooks=2)
+        s.e.toolbox(idleLooks=2)
         lease = s.acquire(**STREAM)
-        s.d.control("POST", "faults", [{"path": FOLLOW, "dropStream": 20}, {"path": FOLLOW, "status": 502, "times": None}])
+        s.e.faults([{"path": FOLLOW, "dropStream": 20}, {"path": FOLLOW, "status": 502, "times": None}])
         key = s.send_execute(lease, "sh", ["-c", "echo one; echo two; echo three; echo err >&2"], **STREAM)
         check_equal(s.w.result(key), result(0, "one\ntwo\nthree\n", "err\n"))
 
@@ -107,9 +103,9 @@ def what_came_before_the_last_connection_was_lost_is_not_sent_again_by_polling()
 @test
 def an_exit_code_that_comes_after_the_stream_is_waited_for():
     with session() as s:
-        s.d.toolbox(idleLooks=2)
+        s.e.toolbox(idleLooks=2)
         lease = s.acquire(**STREAM)
-        s.d.fault(method="GET", path="/command/[^/]*$", times=3, merge={"exitCode": None})
+        s.e.fault(method="GET", path="/command/[^/]*$", times=3, merge={"exitCode": None})
         check_equal(s.execute(lease, "sh", ["-c", "echo out; exit 3"], **STREAM), result(3, "out\n"))
         check_equal((len(follows(s)), len(whole_logs(s))), (1, 0))
 
@@ -122,21 +118,21 @@ def a_streamed_command_past_its_time_is_ended_and_keeps_what_it_printed():
             got = s.execute(lease, "sh", ["-c", "echo out; echo err >&2; sleep 100000"], {"timeoutMs": 1200}, **config)
             check_equal(got, result(None, "out\n", "err\nCommand timed out after 1 s.\n", True))
             check_equal(s.execute(lease, "echo", ["next"], **config), result(stdout="next\n"))
-            check_equal(s.d.state()["running"], 1, "sessions")
+            check_equal(s.e.state()["running"], 1, "sessions")
 
 
 @test
 def a_stream_that_says_nothing_of_the_end_is_not_waited_for():
     with session() as s:
         lease = s.acquire(**STREAM)
-        s.d.fault(path=FOLLOW, stall=True, times=None)
+        s.e.fault(path=FOLLOW, stall=True, times=None)
         check_equal(s.execute(lease, "echo", ["out"], **STREAM), result(stdout="out\n"))
 
 
 @test
 def a_megabyte_is_streamed_whole():
     with session() as s:
-        s.d.toolbox(idleLooks=2)
+        s.e.toolbox(idleLooks=2)
         lease = s.acquire(**STREAM)
         key = s.send_execute(lease, "sh", ["-c", "seq 150000"], **STREAM)
         want = "".join(f"{i}\n" for i in range(1, 150001))

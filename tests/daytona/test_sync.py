@@ -97,12 +97,12 @@ def files_go_in_with_their_modes_in_one_upload():
         place = Place(s)
         big = os.urandom(3_000_000)
         a, b, c = write(f"{place.host}/a", b"one\n"), write(f"{place.host}/b b's", big), write(f"{place.host}/c", b"")
-        since = len(s.d.requests())
+        since = len(s.e.requests())
         got = place.sync(IN, one(a, f"{place.cwd}/a", mode=0o600), one(b, f"{place.cwd}/deep/it's b/b"), one(c, f"{place.cwd}/deep/../c", mode=0o755))
         check_equal(got, (3, 4 + len(big)))
         check_equal((read(f"{place.cwd}/a"), read(f"{place.cwd}/deep/it's b/b") == big, read(f"{place.cwd}/c")), (b"one\n", True, b""))
         check_equal((mode_of(f"{place.cwd}/a"), mode_of(f"{place.cwd}/c")), (0o600, 0o755))
-        check_equal([request["path"].rpartition("/")[2] for request in s.d.requests(since=since)], ["execute", "bulk-upload", "execute"])
+        check_equal([request["path"].rpartition("/")[2] for request in s.e.requests(since=since)], ["execute", "bulk-upload", "execute"])
         check_equal(place.scratch(), [])
 
 
@@ -201,11 +201,11 @@ def files_come_out_with_their_modes_in_one_download():
         big = os.urandom(3_000_000) + b"\r\n--DAYTONA-FILE-BOUNDARY\r\n"
         a, b = write(f"{place.cwd}/a", b"one\n"), write(f"{place.cwd}/ü b's", big)
         write(f"{place.host}/old", b"old", 0o666)
-        since = len(s.d.requests())
+        since = len(s.e.requests())
         check_equal(place.sync(OUT, one(a, f"{place.host}/old", mode=0o600), one(b, f"{place.host}/new/b")), (2, 4 + len(big)))
         check_equal((read(f"{place.host}/old"), read(f"{place.host}/new/b") == big), (b"one\n", True))
         check_equal(mode_of(f"{place.host}/old"), 0o600)
-        check_equal([request["path"].rpartition("/")[2] for request in s.d.requests(since=since)], ["execute", "bulk-download", "execute"])
+        check_equal([request["path"].rpartition("/")[2] for request in s.e.requests(since=since)], ["execute", "bulk-download", "execute"])
         check_equal(place.scratch(), [])
 
 
@@ -265,7 +265,7 @@ def paths_outside_of_the_working_directory_are_refused_before_any_request():
     with session() as s:
         place = Place(s)
         a = write(f"{place.host}/a")
-        since = len(s.d.requests())
+        since = len(s.e.requests())
         for path in ("/etc/passwd", f"{place.cwd}/../x", f"{place.cwd}-not/x", "/"):
             check_equal(place.refused(IN, one(a, path)), f"Daytona sync target path escapes the workspace remote dir: {path}")
             check_equal(place.refused(OUT, one(path, a)), f"Daytona sync source path escapes the workspace remote dir: {path}")
@@ -278,7 +278,7 @@ def paths_outside_of_the_working_directory_are_refused_before_any_request():
             check_equal(s.error(way, place.params([], providerLeaseId=None))["message"], f"Daytona s{way[1:]} requires a provider lease ID.")
             check_equal(s.error(way, place.params([], metadata={"remoteCwd": " "}))["message"],
                         "Daytona file sync requires a workspace remote dir on the lease metadata.")
-        check_equal(len(s.d.requests()), since)
+        check_equal(len(s.e.requests()), since)
 
 
 @test
@@ -306,14 +306,14 @@ def a_directory_that_becomes_a_link_after_the_guard_leads_nothing_out_either():
         def swap(way, item, fault):
             """The directory is swapped while the upload's answer waits."""
             os.mkdir(f"{place.cwd}/sub")
-            s.d.fault(path="bulk-upload", delayMs=60000)
-            since = len(s.d.requests())
+            s.e.fault(path="bulk-upload", delayMs=60000)
+            since = len(s.e.requests())
             key = place.send(way, item)
-            s.d.wait_for(lambda d: d.requests("POST", "bulk-upload", since=since), "the upload")
-            s.d.wait_for(lambda d: any(name.startswith(".paperclip-upload") for name in os.listdir(place.cwd)), "its scratch file")
+            s.e.wait_for(lambda d: d.requests("POST", "bulk-upload", since=since), "the upload")
+            s.e.wait_for(lambda d: any(name.startswith(".paperclip-upload") for name in os.listdir(place.cwd)), "its scratch file")
             os.rmdir(f"{place.cwd}/sub")
             os.symlink(place.outside, f"{place.cwd}/sub")
-            s.d.clear_faults()
+            s.e.clear_faults()
             message = s.w.error(key)["message"]
             os.unlink(f"{place.cwd}/sub")
             check_equal(message, fault)
@@ -339,7 +339,7 @@ def archive_of(*members):
 
 def answer_download(s, content):
     """The next download gets this as its file, whatever its name is."""
-    s.d.toolbox(download=content.decode("latin-1"))
+    s.e.toolbox(download=content.decode("latin-1"))
 
 
 @test
@@ -408,9 +408,9 @@ def a_sync_that_fails_at_any_step_leaves_no_scratch_files():
                 for fault in ways:
                     if path == "bulk-upload" and fault.get("status") == 200:
                         continue
-                    s.d.fault(path=path, **fault)
+                    s.e.fault(path=path, **fault)
                     message = s.w.answer(place.send(way, item))
-                    s.d.clear_faults()
+                    s.e.clear_faults()
                     check(message.get("error", {}).get("message", "").strip() or fault == {"truncate": 9}, f"{way} {path} {fault}: {message}")
                     check_equal(place.scratch(), [], f"scratch files after {way} {path} {fault}")
                     shutil.rmtree(f"{place.cwd}/new", ignore_errors=True)
@@ -423,13 +423,13 @@ def the_service_says_why_a_file_does_not_come():
         place = Place(s)
         source = write(f"{place.cwd}/a")
         os.mkdir(f"{place.cwd}/tree")
-        s.d.fault(path="bulk-download", status=500, reply={"message": "disk on fire"})
+        s.e.fault(path="bulk-download", status=500, reply={"message": "disk on fire"})
         check_equal(place.refused(OUT, one(source, f"{place.host}/a")), "disk on fire")
-        s.d.fault(path="bulk-download", status=500, reply={"message": "disk on fire"})
+        s.e.fault(path="bulk-download", status=500, reply={"message": "disk on fire"})
         check_equal(place.refused(OUT, tree(f"{place.cwd}/tree", f"{place.host}/a")),
                     f"Daytona syncOut directory download failed for {place.cwd}/tree: disk on fire")
         for reply, text in (({"message": "file not found: x"}, "file not found: x"), ("plain text", "plain text")):
-            s.d.toolbox(downloadRefusal=reply)
+            s.e.toolbox(downloadRefusal=reply)
             check_equal(place.refused(OUT, one(source, f"{place.host}/a")), f"Daytona syncOut download failed for {source}: {text}")
             check_equal(place.refused(OUT, tree(f"{place.cwd}/tree", f"{place.host}/a")),
                         f"Daytona syncOut directory download failed for {place.cwd}/tree: {text}")
@@ -440,7 +440,7 @@ def the_service_says_why_a_file_does_not_come():
 def an_upload_of_which_a_file_fails_is_an_error_with_the_services_words():
     with session() as s:
         place = Place(s)
-        s.d.fault(path="bulk-upload", status=400, reply={"errors": ["/x: disk full"], "files": None})
+        s.e.fault(path="bulk-upload", status=400, reply={"errors": ["/x: disk full"], "files": None})
         check_equal(place.refused(IN, one(write(f"{place.host}/a"), f"{place.cwd}/a")), '{"errors":["/x: disk full"],"files":null}')
 
 
@@ -481,7 +481,7 @@ def a_release_ends_a_sync_that_runs():
     with session() as s:
         place = Place(s)
         key = place.send(IN, commands=[{"command": "sleep 100000"}])
-        s.d.wait_for(lambda d: d.state()["running"] > 0, "the command runs")
+        s.e.wait_for(lambda d: d.state()["running"] > 0, "the command runs")
         check_equal(s.lease_call("ReleaseLease", place.lease, {"cancelActiveWork": True})["state"], "destroyed")
         check("error" in s.w.answer(key), "the sync has no result")
         s.no_live()

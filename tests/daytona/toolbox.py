@@ -9,8 +9,9 @@ import os
 import re
 import shutil
 
-from http_side import (BOUNDARY, Answer, Gone, read_multipart, websocket_accept, websocket_frame, websocket_read, write_multipart)
+from emulation.connection import Answer, Gone, read_multipart
 from processes import Session, follow
+from wire import BOUNDARY, websocket_accept, websocket_frame, websocket_read, write_multipart
 
 
 def failure(request, status, message, code):
@@ -48,7 +49,7 @@ class Toolbox:
         self.uploaded = {path for path in self.uploaded if os.path.exists(path)}
         return sorted(self.uploaded)
 
-    def answer(self, sandbox, request, fault):
+    def answer(self, sandbox, request):
         method, parts = request.method, request.parts[2:]
         if sandbox.state != "started":
             return refuse(request, 400, "bad request: no IP address found. Is the Sandbox started?")
@@ -59,7 +60,7 @@ class Toolbox:
         if method == "POST" and parts == ["process", "execute"]:
             return self.execute(sandbox, request)
         if parts[:2] == ["process", "session"]:
-            return self.sessions(sandbox, request, parts[2:], fault)
+            return self.sessions(sandbox, request, parts[2:])
         return refuse(request, 404, "not found", "NOT_FOUND")
 
     # --- commands ---
@@ -160,7 +161,7 @@ class Toolbox:
 
     # --- sessions ---
 
-    def sessions(self, sandbox, request, parts, fault):
+    def sessions(self, sandbox, request, parts):
         owner, method = sandbox.processes, request.method
         if method == "POST" and not parts:
             session_id = request.json().get("sessionId", "")
@@ -189,7 +190,7 @@ class Toolbox:
                 view["exitCode"] = command.exit_code
             return Answer(200, view)
         if request.query.get("follow") == "true":
-            return self.follow(command, request, fault)
+            return self.follow(command, request)
         return self.logs(command, request)
 
     @staticmethod
@@ -220,14 +221,22 @@ class Toolbox:
             raw = raw.replace(b"\1\1\1", b"").replace(b"\2\2\2", b"")
         return Answer(200, raw, {"Content-Type": "text/plain; charset=utf-8"})
 
-    def follow(self, command, request, fault):
+    def follow(self, command, request):
         if request.headers.get("upgrade", "").lower() != "websocket":
-            return Answer(200, {}, after=lambda connection: self.follow_plainly(command, connection))
-        key = request.headers.get("sec-websocket-key", "")
-        return Answer(101, after=lambda connection: self.follow_frames(command, connection, key, fault))
+            return PlainLog(command, self.idle_looks)
+        return Frames(command, self.idle_looks, request.headers.get("sec-websocket-key", ""))
 
-    def follow_plainly(self, command, connection):
-        """The proxy's answer to a request without an upgrade: one stream, without labels."""
+
+class PlainLog:
+    """The proxy's answer to a request without an upgrade: one stream, without labels."""
+
+    status = 200
+
+    def __init__(self, command, idle_looks):
+        self.command = command
+        self.idle_looks = idle_looks
+
+    def send(self, connection):
         connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
 
         def send(piece):
@@ -236,30 +245,53 @@ class Toolbox:
                 connection.send(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
             return True
 
-        follow(command, self.idle_looks, send)
+        follow(self.command, self.idle_looks, send)
         connection.send(b"0\r\n\r\n")
 
-    def follow_frames(self, command, connection, key, fault):
+    def carry_out(self):
+        """There is nothing to do but to tell."""
+
+
+class Frames(PlainLog):
+    """The log in messages of a WebSocket."""
+
+    status = 101
+
+    def __init__(self, command, idle_looks, key):
+        super().__init__(command, idle_looks)
+        self.key = key
+
+    def upgrade(self, connection):
         connection.send(f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                        f"Sec-WebSocket-Accept: {websocket_accept(key)}\r\n\r\n".encode())
-        left = None
-        if fault is not None and fault.way in ("dropStream", "closeStream"):
-            left = fault.value if fault.way == "dropStream" else fault.value[0]
+                        f"Sec-WebSocket-Accept: {websocket_accept(self.key)}\r\n\r\n".encode())
+
+    @staticmethod
+    def close(connection, code):
+        connection.send(websocket_frame(8, code.to_bytes(2, "big")))
+        while websocket_read(connection)[0] != 8:
+            pass
+
+    def send(self, connection):
+        self.upgrade(connection)
+        follow(self.command, self.idle_looks, lambda piece: connection.send(websocket_frame(2, piece)) is None)
+        self.close(connection, 1000)
+        raise Gone
+
+    def send_part(self, connection, fault, given_up):
+        """dropStream: then the connection ends; closeStream: with that code."""
+        self.upgrade(connection)
+        left, code = fault.value if fault.way == "closeStream" else (fault.value, None)
 
         def send(piece):
             nonlocal left
-            if left is not None and len(piece) >= left:
-                piece, left = piece[:left], 0
-            elif left is not None:
-                left -= len(piece)
+            piece = piece[:left]
+            left -= len(piece)
             if piece:
                 connection.send(websocket_frame(2, piece))
-            return left != 0
+            return left > 0
 
-        whole = send(b"") and follow(command, self.idle_looks, send)
-        code = 1000 if whole else fault.value[1] if fault.way == "closeStream" else None
+        if left > 0 and follow(self.command, self.idle_looks, send):
+            code = 1000
         if code is not None:
-            connection.send(websocket_frame(8, code.to_bytes(2, "big")))
-            while websocket_read(connection)[0] != 8:
-                pass
+            self.close(connection, code)
         raise Gone

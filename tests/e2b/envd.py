@@ -18,13 +18,14 @@ import subprocess
 import threading
 import time
 
-from http_side import Answer, Gone, read_multipart
+from emulation.connection import Answer, read_multipart
 
 PIECE = 32768
 CODES = {"invalid_argument": 400, "not_found": 404, "unauthenticated": 401, "unimplemented": 404}
 SIGNALS = {signal.SIGKILL: "killed", signal.SIGTERM: "terminated", signal.SIGSEGV: "segmentation fault", signal.SIGINT: "interrupt",
            signal.SIGHUP: "hangup", signal.SIGABRT: "aborted"}
 END_OF_STREAM = 2
+LATE = object()  # instead of an event: the limit has passed
 
 
 def protojson(value):
@@ -43,9 +44,10 @@ def failure(code, message):
 
 
 class Process:
-    def __init__(self, sandbox, config):
+    def __init__(self, sandbox, config, limit_ms):
         self.sandbox = sandbox
         self.config = config
+        self.limit_s = limit_ms / 1000 if limit_ms else None
         self.lock = threading.Lock()
         self.followers = []
         self.begun = False
@@ -97,7 +99,12 @@ class Process:
 
     def wait(self):
         """The end comes when the process has ended and nobody holds its pipes; a signal of ours cuts that short."""
-        status = self.process.wait()
+        try:
+            status = self.process.wait(self.limit_s)
+        except subprocess.TimeoutExpired:  # also if nobody listens any more
+            self.tell(LATE)
+            self.signal(signal.SIGKILL)
+            status = self.process.wait()
         for reader in self.readers:
             reader.join()
         if status >= 0:
@@ -129,6 +136,8 @@ class Process:
 class Stream:
     """The answer of Start and Connect: envelopes in chunks that are cut anywhere."""
 
+    status = 200
+
     def __init__(self, envd, process, limit_ms, ping_s, error=None):
         self.envd = envd
         self.process = process
@@ -139,8 +148,15 @@ class Stream:
         self.sent = 0
         self.given_up = None
 
-    def serve(self, connection, fault, given_up):
+    def carry_out(self):
+        if self.process:
+            self.process.follow()
+
+    def send_part(self, connection, fault, given_up):
         self.fault, self.given_up = fault, given_up
+        self.send(connection)
+
+    def send(self, connection):
         events = self.process and self.process.follow()
         connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/connect+json\r\nTransfer-Encoding: chunked\r\n\r\n")
         self.envd.sandbox.streams.add(connection)
@@ -153,7 +169,7 @@ class Stream:
 
     def relay(self, connection, events):
         if self.error:
-            self.send(connection, envelope(self.error, END_OF_STREAM))
+            self.put(connection, envelope(self.error, END_OF_STREAM))
             return
         while True:
             wait = self.ping_s
@@ -162,26 +178,20 @@ class Stream:
             try:
                 event = events.get(timeout=max(wait, 0.0))
             except queue.Empty:
-                if self.limit is not None and time.monotonic() >= self.limit:
-                    self.process.signal(signal.SIGKILL)
-                    self.send(connection, envelope(failure("deadline_exceeded", "context deadline exceeded"), END_OF_STREAM))
-                    return
-                event = {"event": {"keepalive": {}}}
-            self.send(connection, envelope(event))
+                event = LATE if self.limit is not None and time.monotonic() >= self.limit else {"event": {"keepalive": {}}}
+            if event is LATE:
+                self.put(connection, envelope(failure("deadline_exceeded", "context deadline exceeded"), END_OF_STREAM))
+                return
+            self.put(connection, envelope(event))
             if "end" in event["event"]:
                 break
-        self.send(connection, envelope({}, END_OF_STREAM))
+        self.put(connection, envelope({}, END_OF_STREAM))
 
     def cut_if_due(self, connection):
-        if self.fault is None or self.sent < self.fault.value:
-            return
-        if self.fault.way == "dropStream":
-            connection.reset()
-        if self.fault.way == "stallBody":
-            connection.stall(self.given_up)
-        raise Gone
+        if self.fault is not None and self.sent >= self.fault.value:
+            connection.end_by(self.fault, self.given_up)
 
-    def send(self, connection, data):
+    def put(self, connection, data):
         if self.fault is not None:
             data = data[:max(self.fault.value - self.sent, 0)]
         at = 0
@@ -230,21 +240,21 @@ class Envd:
         limit_ms = int(request.headers.get("connect-timeout-ms", 0))
         ping_s = int(request.headers.get("keepalive-ping-interval", 90))
         try:
-            process = self.start(body) if what == "Start" else self.find(body)
+            process = self.start(body, limit_ms) if what == "Start" else self.find(body)
         except KeyError as error:
             return Stream(self, None, None, ping_s, failure("not_found", error.args[0]))
         except ValueError as error:
             return Stream(self, None, None, ping_s, failure("invalid_argument", str(error)))
-        return Stream(self, process, limit_ms, ping_s)
+        return Stream(self, process, limit_ms if what == "Connect" else 0, ping_s)
 
-    def start(self, body):
+    def start(self, body, limit_ms):
         config = body["process"]
         if body.get("stdin") is not False:
             raise ValueError("an open stdin is nothing for these tests")
         cwd = config.get("cwd")
         if cwd and not os.path.isdir(os.path.join(self.sandbox.home, os.path.expanduser(cwd))):
             raise ValueError(f"cwd '{cwd}' does not exist")
-        process = Process(self.sandbox, config)
+        process = Process(self.sandbox, config, limit_ms)
         with self.lock:
             self.processes[process.pid] = process
         return process

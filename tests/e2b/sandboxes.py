@@ -8,20 +8,11 @@ import signal
 import threading
 import time
 
+from emulation.connection import Gone
+from emulation.server import Refused
 from envd import Envd
-from http_side import Gone
 
 TEAM_MAX_S = 86400
-
-
-class Refused(Exception):
-    """An answer of the API with status >= 400."""
-
-    def __init__(self, status, message, headers=None):
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.headers = headers or {}
 
 
 class Sandbox:

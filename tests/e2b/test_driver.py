@@ -6,9 +6,8 @@ import json
 import os
 import re
 
-from client import Emulator
-from driver import KEY, Session, result, session, started
-from harness import COMPANY, OTHER_COMPANY, Worker, check, check_equal, check_match, main, test
+from driver import KEY, result, session, started
+from harness import COMPANY, OTHER_COMPANY, check, check_equal, check_match, main, test
 
 PROFILES = (
     "if [ -f /etc/profile ]; then . /etc/profile >/dev/null 2>&1 || true; fi && "
@@ -24,10 +23,6 @@ TIMEOUT_TEXT = ("[deadline_exceeded] the operation timed out: This error is like
 # --- config ---
 
 
-def validate(s, config):
-    return s.w.call("environmentValidateConfig", {"driverKey": "e2b", "config": config})
-
-
 @test
 def a_config_is_normalised_as_javascript_does_it():
     with session() as s:
@@ -41,7 +36,7 @@ def a_config_is_normalised_as_javascript_does_it():
                 ({"sandboxUrl": "http://127.0.0.1:1"}, {"sandboxUrl": "http://127.0.0.1:1"}), ({"apiUrl": " ", "domain": ""}, {}),
                 ({"requestTimeoutMs": "2000"}, {"requestTimeoutMs": 2000}), ({"proxyUrl": "http://p:1"}, {"proxyUrl": "http://p:1"}),
                 ({"caFile": "/ca.pem"}, {"caFile": "/ca.pem"})):
-            check_equal(validate(s, {"apiKey": f" {KEY} ", **config}), {"ok": True, "normalizedConfig": {**base, **change}}, str(config))
+            check_equal(s.validate({"apiKey": f" {KEY} ", **config}), {"ok": True, "normalizedConfig": {**base, **change}}, str(config))
 
 
 @test
@@ -55,8 +50,8 @@ def what_is_wrong_with_a_config_is_said_in_order():
                 ({"domain": "a/b"}, ["domain must be a host name like e2b.app."]), ({"sandboxUrl": "x"}, ["sandboxUrl must be a valid URL."]),
                 ({"requestTimeoutMs": 5}, ["requestTimeoutMs must be between 1000 and 86400000."]),
                 ({"caFile": "ca.pem"}, ["caFile must be an absolute path."])):
-            check_equal(validate(s, {"apiKey": KEY, **config}), {"ok": False, "errors": errors})
-        got = validate(s, {})
+            check_equal(s.validate({"apiKey": KEY, **config}), {"ok": False, "errors": errors})
+        got = s.validate({})
         check_equal((got["ok"], got["normalizedConfig"]["apiKey"]), (True, None))
         check_equal(got["warnings"], ["E2B sandbox environments require an API key in config or E2B_API_KEY."])
 
@@ -76,14 +71,10 @@ def without_a_key_nothing_is_asked_and_the_environment_may_hold_it():
 
 @test
 def the_environment_may_say_where_the_service_is():
-    emulator = Emulator()
-    env = {"PATH": os.environ.get("PATH", os.defpath), "E2B_API_URL": emulator.urls["apiUrl"], "E2B_SANDBOX_URL": emulator.urls["sandboxUrl"]}
-    with Worker(env=env) as worker:
-        with emulator:
-            s = Session(worker, emulator, "e2b")
-            lease = s.acquire(apiUrl=..., sandboxUrl=...)
-            check_equal(s.execute(lease, "echo", ["hi"], apiUrl=..., sandboxUrl=...), result(0, "hi\n"))
-            s.lease_call("DestroyLease", lease, apiUrl=..., sandboxUrl=...)
+    with session(env=lambda e: {"E2B_API_URL": e.services["apiUrl"], "E2B_SANDBOX_URL": e.services["sandboxUrl"]}) as s:
+        lease = s.acquire(apiUrl=..., sandboxUrl=...)
+        check_equal(s.execute(lease, "echo", ["hi"], apiUrl=..., sandboxUrl=...), result(0, "hi\n"))
+        s.lease_call("DestroyLease", lease, apiUrl=..., sandboxUrl=...)
 
 
 # --- what is sent ---

@@ -11,7 +11,7 @@ CWD = "/tmp/psw-novita-workspace"
 
 
 def novita():
-    return session(driver="novita", stderr_ok=False)
+    return session(driver="novita")
 
 
 def result(lease, code=0, stdout="", stderr="", timed_out=False, signal=None):

@@ -40,7 +40,7 @@ def lives(s):
 
 def answers(s, table, ask):
     """Asks for all at once; the answers by template."""
-    s.e.faults([{"template": template, **rule} for template, rule in table])
+    s.e.faults([{"of": template, **rule} for template, rule in table])
     began = time.monotonic()
     keys = {template: ask(template) for template, _ in table}
     got = {template: s.w.answer(key) for template, key in keys.items()}

@@ -23,16 +23,16 @@ const firstLine = await new Promise((resolve, reject) => {
   createInterface({ input: child.stdout }).once("line", resolve);
   child.once("exit", (code) => reject(new Error(`the emulator ended with status ${code}`)));
 });
-const { controlUrl, apiUrl, sandboxUrl } = JSON.parse(firstLine);
+const { url } = JSON.parse(firstLine);
 for (const name of ["E2B", "NOVITA"]) {
-  process.env[`${name}_API_URL`] = apiUrl;
-  process.env[`${name}_SANDBOX_URL`] = sandboxUrl;
+  process.env[`${name}_API_URL`] = `${url}/api`;
+  process.env[`${name}_SANDBOX_URL`] = url;
   process.env[`${name}_API_KEY`] = key;
 }
 const novita = require("novita-sandbox");
 
 async function control(method, what, body) {
-  const response = await fetch(`${controlUrl}/control/${what}`, { method, body: body && JSON.stringify(body) });
+  const response = await fetch(`${url}/control/${what}`, { method, body: body && JSON.stringify(body) });
   const answer = await response.json();
   assert.equal(response.status, 200, JSON.stringify(answer));
   return answer;

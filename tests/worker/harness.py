@@ -630,7 +630,7 @@ class Worker:
     def check_nothing_left(self):
         def strangers():
             reap_strangers()
-            return [entry for entry in descendants(os.getpid()) if entry[1] != "Z" and not any(
+            return [entry for entry in descendants(os.getpid()) if entry[1] != "Z" and entry[0] not in KEPT and not any(
                 entry[0] == w.pid or is_below(entry[0], w.pid) for w in RUNNING if w is not self)]
 
         wait_until(lambda: not strangers(), f"no process is left: {shorten(strangers())}", limit_s=LEFT_LIMIT_S)
@@ -665,6 +665,7 @@ class Worker:
 
 
 RUNNING = []
+KEPT = {}  # pid -> what ends it: helpers that serve all tests of a file
 
 
 def is_below(pid, ancestor):
@@ -678,7 +679,7 @@ def is_below(pid, ancestor):
 
 def reap_strangers():
     """Collects the orphans that became our children and have ended."""
-    known = {w.pid for w in RUNNING}
+    known = {w.pid for w in RUNNING} | set(KEPT)
     for pid, state, _ in descendants(os.getpid()):
         if state == "Z" and pid not in known:
             with contextlib.suppress(ChildProcessError):
@@ -726,15 +727,14 @@ def clear_orphans():
     """Between tests: a failed one must not make the next one fail."""
     for pid, state, _ in descendants(os.getpid()):
         with contextlib.suppress(ProcessLookupError):
-            if state != "Z":
+            if state != "Z" and pid not in KEPT:
                 os.kill(pid, signal.SIGKILL)
     end = time.monotonic() + 5
     while time.monotonic() < end:
-        try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                time.sleep(0.005)
-        except ChildProcessError:
+        reap_strangers()
+        if not any(state != "Z" and pid not in KEPT for pid, state, _ in descendants(os.getpid())):
             return
+        time.sleep(0.005)
 
 
 def run_test(number, function):
@@ -771,4 +771,6 @@ def main():
     chosen = [function for function in TESTS if wanted in function.__name__]
     print(f"1..{len(chosen)}", flush=True)
     passed = [run_test(number, function) for number, function in enumerate(chosen, 1)]
+    for end in list(KEPT.values()):
+        end()
     sys.exit(0 if all(passed) else 1)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as the emulator needs it: a request read whole, an answer that can go wrong."""
+"""HTTP/1.1 as an emulator needs it: a request read whole, an answer that can go wrong, multipart."""
 
 import base64
 import http.server
@@ -16,6 +16,8 @@ class Gone(Exception):
 
 
 class Answer:
+    """One that is there as a whole. Streams are subclasses with a send(), a send_part() and a carry_out() of their own."""
+
     def __init__(self, status, body=None, headers=None):
         self.status = status
         self.headers = dict(headers or {})
@@ -36,6 +38,18 @@ class Answer:
         if self.status != 204:
             lines.append(f"Content-Length: {announced}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    def send(self, connection):
+        connection.send(self.head(len(self.body)) + self.body)
+
+    def send_part(self, connection, fault, given_up):
+        """The head announces the whole body; so many bytes of it follow. The connection does not survive it."""
+        count = fault.value
+        connection.send(self.head(max(len(self.body), count + 1)) + self.body[:count])
+        connection.end_by(fault, given_up)
+
+    def carry_out(self):
+        """Nobody is told, but what it answers happens."""
 
 
 class Request:
@@ -118,13 +132,6 @@ class Connection:
         except OSError as error:
             raise Gone from error
 
-    def send_answer(self, answer):
-        self.send(answer.head(len(answer.body)) + answer.body)
-
-    def send_part(self, answer, count):
-        """The head announces the whole body; so many bytes of it follow."""
-        self.send(answer.head(max(len(answer.body), count + 1)) + answer.body[:count])
-
     def reset(self):
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
@@ -132,8 +139,50 @@ class Connection:
 
     def stall(self, given_up):
         """Until the client goes away or somebody lets go."""
+        poller = select.poll()
+        poller.register(self.sock, select.POLLIN)
+        poller.register(given_up, select.POLLIN)
         while not given_up.is_set():
-            ready, _, _ = select.select([self.sock], [], [], 0.02)
-            if ready:
+            if any(fd == self.sock.fileno() for fd, _ in poller.poll()):
                 self.fill()
         raise Gone
+
+    def end_by(self, fault, given_up):
+        """After a part of an answer."""
+        if fault.way == "stallBody":
+            self.stall(given_up)
+        if fault.way == "dropStream":
+            self.reset()
+        raise Gone
+
+
+# --- multipart/form-data ---
+
+
+def parameter(header, name):
+    for part in header.split(";")[1:]:
+        key, _, value = part.strip().partition("=")
+        if key.lower() == name:
+            return value.strip().strip('"')
+    return None
+
+
+def read_multipart(request):
+    """[(part name, content)], in the order of the stream."""
+    boundary = parameter(request.headers.get("content-type", ""), "boundary")
+    if not boundary:
+        raise ValueError("no multipart boundary")
+    delimiter = b"--" + boundary.encode()
+    body = b"\r\n" + request.body
+    pieces = body.split(b"\r\n" + delimiter)
+    if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
+        raise ValueError("multipart: NextPart: EOF")
+    parts = []
+    for piece in pieces[1:-1]:
+        head, found, content = piece.partition(b"\r\n\r\n")
+        if not found:
+            raise ValueError("multipart: a part without a header")
+        for line in head.decode().split("\r\n"):
+            if line.lower().startswith("content-disposition:"):
+                parts.append((parameter(line, "name"), content))
+    return parts
