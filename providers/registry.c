@@ -1,6 +1,7 @@
 #include "providers/registry.h"
 
 extern const struct provider local_provider;
+extern const struct provider ssh_provider;
 extern const struct provider daytona_provider;
 extern const struct provider modal_provider;
 extern const struct provider cloudflare_provider;
@@ -10,6 +11,7 @@ extern const struct provider fake_plugin_provider;
 
 const struct provider *const provider_registry[] = {
 	&local_provider,
+	&ssh_provider,
 	&daytona_provider,
 	&modal_provider,
 	&cloudflare_provider,
