@@ -61,8 +61,13 @@ struct http_ticket {
 
 /* Waits until the call may begin. key: what shares connections. connections_max: to let others wait beyond. -1: see above. */
 int http_lane_enter(struct list *lanes, const char *key, unsigned connections_max, struct http_ticket *ret, struct err *err);
-/* The call has its connection. */
-void http_lane_opened(struct http_ticket *ticket);
+/* The call is to have a connection of its own making (CURLOPT_FRESH_CONNECT), for others to share. */
+bool http_lane_wants_new(const struct http_ticket *ticket);
+/* The call has made a socket; and, whoever made it, it is about to be closed. */
+void http_lane_socket_opened(struct http_ticket *ticket, int fd);
+void http_lanes_socket_closed(struct list *lanes, int fd);
+/* The call has a connection: the one with this port of ours. */
+void http_lane_connected(struct http_ticket *ticket, int local_port);
 /* The service speaks HTTP/1. */
 void http_lane_is_serial(struct http_ticket *ticket);
 /* The call has ended; cause: it got no connection, and this is why; else NULL. A ticket without a lane is fine. */
@@ -112,6 +117,7 @@ struct http_route {
 	struct http_client *client;
 	const struct http_target *target;
 	const struct http_options *options; /* NULL: none */
+	struct http_ticket *ticket;         /* NULL: it shares no connection */
 	int64_t connect_ms;
 	bool http2_only;
 	struct sockaddr_storage address; /* that was tried last; ss_family 0: none */

@@ -1,8 +1,12 @@
 /*
  * When many calls for one HTTP/2 service come at once, libcurl opens a connection for each that finds no free stream at that moment. So
- * calls are let in as connections come about: a hundred for each that is there (few services allow less at once), and when these are
- * not enough, one that opens a further connection while the others wait for it. Calls that wait for a connection that cannot be opened
+ * calls are let in as connections come into use: a hundred for each (few services allow less at once), and when these are not enough,
+ * one that brings a further connection into use while the others wait for it. Calls that wait for a connection that cannot be opened
  * fail as the one that tried: else they would find out one after the other.
+ *
+ * The further connection may be one that idles, of an earlier burst. If there is none, a new one is asked for: else libcurl would take
+ * the first stream that has come free, and all would share the few connections that there are. (libcurl 7.88 resets each stream that
+ * has ended, and a service that counts such resets as an attack hangs up after a thousand of them on one connection.)
  *
  * A service that turns out to speak HTTP/1 only needs a connection for each call anyway: its calls are let in at once, and the pool's
  * limit is what bounds them.
@@ -12,6 +16,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <netinet/in.h>
 #include <string.h>
 
 #define STREAMS_EACH 100
@@ -21,10 +26,18 @@ struct http_lane {
 	struct list link;
 	char *key; /* owned */
 	bool serial;
-	bool opening; /* somebody opens a connection */
-	unsigned connections, connections_max;
+	bool opening;                          /* somebody brings a connection into use */
+	unsigned connections, connections_max; /* in use since there are calls */
 	unsigned active;
 	struct list waits;
+	struct list sockets;
+};
+
+/* A connection, or an attempt at one. */
+struct lane_socket {
+	struct list link;
+	int fd;
+	bool used; /* it counts as one of the lane's connections */
 };
 
 struct lane_wait {
@@ -41,6 +54,7 @@ static struct http_lane *lane_create(struct list *lanes, const char *key, unsign
 	lane->key = xstrdup(key);
 	lane->connections_max = connections_max;
 	list_init(&lane->waits);
+	list_init(&lane->sockets);
 	list_append(lanes, &lane->link);
 	return lane;
 }
@@ -48,6 +62,10 @@ static struct http_lane *lane_create(struct list *lanes, const char *key, unsign
 static void lane_destroy(struct http_lane *lane)
 {
 	assert(lane->active == 0 && list_empty(&lane->waits));
+	list_for_each(item, &lane->sockets) {
+		list_remove(item);
+		free(container_of(item, struct lane_socket, link));
+	}
 	list_remove(&lane->link);
 	free(lane->key);
 	free(lane);
@@ -79,7 +97,9 @@ static void tidy(struct list *lanes)
 		struct http_lane *lane = container_of(item, struct http_lane, link);
 
 		before = item->prev;
-		if (lane->active == 0 && list_empty(&lane->waits) && (!lane->serial || ++idle > IDLE_LANES_MAX))
+		if (lane->active > 0 || !list_empty(&lane->waits) || !list_empty(&lane->sockets))
+			continue;
+		if (!lane->serial || ++idle > IDLE_LANES_MAX)
 			lane_destroy(lane);
 	}
 }
@@ -138,7 +158,65 @@ int http_lane_enter(struct list *lanes, const char *key, unsigned connections_ma
 	return rc;
 }
 
-void http_lane_opened(struct http_ticket *ticket)
+bool http_lane_wants_new(const struct http_ticket *ticket)
+{
+	struct http_lane *lane = ticket->lane;
+	unsigned sockets = 0;
+
+	if (!lane || !ticket->opens || lane->connections == 0)
+		return false;
+	list_for_each(item, &lane->sockets)
+		sockets++;
+	return sockets <= lane->connections;
+}
+
+static bool lane_forget_socket(struct http_lane *lane, int fd)
+{
+	list_for_each(item, &lane->sockets) {
+		struct lane_socket *s = container_of(item, struct lane_socket, link);
+
+		if (s->fd != fd)
+			continue;
+		lane->connections -= s->used;
+		list_remove(item);
+		free(s);
+		return true;
+	}
+	return false;
+}
+
+void http_lanes_socket_closed(struct list *lanes, int fd)
+{
+	list_for_each(item, lanes)
+		if (lane_forget_socket(container_of(item, struct http_lane, link), fd))
+			break;
+	tidy(lanes);
+}
+
+void http_lane_socket_opened(struct http_ticket *ticket, int fd)
+{
+	if (!ticket->lane)
+		return;
+	struct lane_socket *s = xcalloc(1, sizeof(*s));
+
+	/* libcurl does not tell of an attempt that it gave up; its number is free again. */
+	http_lanes_socket_closed(ticket->lanes, fd);
+	s->fd = fd;
+	list_append(&ticket->lane->sockets, &s->link);
+}
+
+static int local_port_of(int fd)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t len = sizeof(address);
+
+	if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
+		return -1;
+	/* Both families have it in the same place. */
+	return ntohs(((struct sockaddr_in *)&address)->sin_port);
+}
+
+void http_lane_connected(struct http_ticket *ticket, int local_port)
 {
 	struct http_lane *lane = ticket->lane;
 
@@ -146,7 +224,14 @@ void http_lane_opened(struct http_ticket *ticket)
 		return;
 	ticket->opens = false;
 	lane->opening = false;
-	lane->connections++;
+	list_for_each(item, &lane->sockets) {
+		struct lane_socket *s = container_of(item, struct lane_socket, link);
+
+		if (!s->used && local_port_of(s->fd) == local_port) {
+			s->used = true;
+			lane->connections++;
+		}
+	}
 	admit_waiting(lane);
 }
 
@@ -169,6 +254,14 @@ static void fail_waiting(struct http_lane *lane, const struct err *cause)
 	}
 }
 
+/* Connections that idle may be dead: that the next calls find out one after the other. */
+static void forget_use(struct http_lane *lane)
+{
+	list_for_each(item, &lane->sockets)
+		container_of(item, struct lane_socket, link)->used = false;
+	lane->connections = 0;
+}
+
 void http_lane_leave(struct http_ticket *ticket, const struct err *cause)
 {
 	struct http_lane *lane = ticket->lane;
@@ -181,9 +274,8 @@ void http_lane_leave(struct http_ticket *ticket, const struct err *cause)
 		if (cause && lane->connections == 0)
 			fail_waiting(lane, cause);
 	}
-	/* Which connections are still there is not known then. */
 	if (lane->active == 0)
-		lane->connections = 0;
+		forget_use(lane);
 	admit_waiting(lane);
 	tidy(ticket->lanes);
 	ticket->lane = NULL;

@@ -24,6 +24,8 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
 
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
+	if (route->ticket)
+		http_lane_socket_opened(route->ticket, fd);
 	stats->connections++;
 	if (++stats->open > stats->open_max)
 		stats->open_max = stats->open;
@@ -35,6 +37,8 @@ static int on_close(void *arg, curl_socket_t fd)
 	struct http_client *client = arg;
 
 	client->stats.open--;
+	http_lanes_socket_closed(&client->short_calls.lanes, fd);
+	http_lanes_socket_closed(&client->long_calls.lanes, fd);
 	return close(fd);
 }
 

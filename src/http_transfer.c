@@ -73,7 +73,7 @@ static int on_request(void *arg, char *remote, char *local, int remote_port, int
 	t->requests++;
 	t->outcome->sent = t->response->sent = true;
 	t->moved_ms = loop_now_ms();
-	http_lane_opened(&t->ticket);
+	http_lane_connected(&t->ticket, local_port);
 	event_set(&t->handle.event); /* from here on its silence is measured */
 	return CURL_PREREQFUNC_OK;
 }
@@ -447,6 +447,8 @@ static int perform(struct transfer *t, struct err *err)
 {
 	struct err failure = ERR_INIT;
 
+	if (http_lane_wants_new(&t->ticket))
+		curl_easy_setopt(t->handle.easy, CURLOPT_FRESH_CONNECT, 1L);
 	t->route.client->stats.requests++;
 	http_pool_add(t->pool, &t->handle);
 	if (http_upload_has_source(&t->upload))
@@ -476,6 +478,7 @@ int http_transfer(struct http_client *client, const struct http_request *request
 		.client = client,
 		.target = target,
 		.options = request->options,
+		.ticket = &t->ticket,
 		.connect_ms = request->deadlines.connect_ms ? request->deadlines.connect_ms : HTTP_CONNECT_MS,
 		.http2_only = request->http2_only,
 	};
