@@ -193,6 +193,7 @@ static int follow(struct http_client *client, const struct http_request *request
 		str_wipe_free(next);
 		if (rc < 0)
 			return -1;
+		http_target_use_options(target, request->options);
 	}
 	return err_set(err, ERR_PROTOCOL, "%s redirects in a circle", target->where);
 }
@@ -239,6 +240,8 @@ int http_perform(struct http_client *client, const struct http_request *request,
 	deadline_enter(&scope, request->deadlines.total_ms > 0 ? request->deadlines.total_ms : DEADLINE_NONE);
 	int rc = http_target_init(&target, request->url, false, &failure);
 
+	if (rc == 0)
+		http_target_use_options(&target, request->options);
 	if (rc == 0)
 		rc = follow(client, request, &target, response, &failure);
 	describe_timeout(request, &target, started_ms, &failure);

@@ -58,6 +58,10 @@ struct http_options {
 	char *proxy_credentials; /* owned; NULL: none */
 	char *ca_file;           /* owned; NULL: none */
 	struct secret *secret;   /* holds the credentials */
+	/* Set by drivers whose service is reached so; http_options_read leaves them NULL. Owned. */
+	char *socket_path;       /* of a Unix socket that is connected to, whatever the URL's host ("http://localhost/…") */
+	char *cert_file;         /* PEM file of a TLS client certificate */
+	char *key_file;          /* … and of its key; NULL: in cert_file too */
 };
 
 /* Adds an error text for each of the shared keys that is wrong. Pure. */

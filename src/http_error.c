@@ -51,11 +51,15 @@ static char *format_place(const struct http_route *route)
 {
 	char address[INET6_ADDRSTRLEN + 16];
 	const struct url *u = &route->target->url;
+	const struct http_options *options = route->options;
+
+	if (options && options->socket_path)
+		return xstrdup(options->socket_path);
 	cleanup_free char *own = xasprintf("%s:%d", u->host, url_effective_port(u));
 
 	format_address(route, address, sizeof(address));
-	if (is_via_proxy(route))
-		return xasprintf("%s (proxy %s, on the way to %s)", address, route->options->proxy_url, route->target->where);
+	if (options && is_via_proxy(route))
+		return xasprintf("%s (proxy %s, on the way to %s)", address, options->proxy_url, route->target->where);
 	if (*address == '\0' || strcmp(own, address) == 0)
 		return xstrdup(route->target->where);
 	return xasprintf("%s (%s)", address, route->target->where);
@@ -191,6 +195,9 @@ int http_error_set(const struct http_route *route, CURL *easy, CURLcode code, bo
 	case CURLE_SSL_CACERT_BADFILE:
 		*ret_hopeless = true;
 		return err_set(err, ERR_INVALID, "the CA certificates cannot be read: %s", route->error);
+	case CURLE_SSL_CERTPROBLEM:
+		*ret_hopeless = true;
+		return err_set(err, ERR_INVALID, "the TLS client certificate or its key cannot be used: %s", route->error);
 	case CURLE_SSL_CONNECT_ERROR:
 		return err_set(err, ERR_TRANSPORT, "no TLS with %s: %s", where, *route->error ? route->error : curl_easy_strerror(code));
 	case CURLE_PARTIAL_FILE:

@@ -108,6 +108,8 @@ struct http_target {
 
 /* -1, ERR_INVALID: no valid URL, credentials in it, or plain http to another machine. schemes: "http\0https\0" or "ws\0wss\0". */
 int http_target_init(struct http_target *target, const char *url, bool websocket, struct err *err);
+/* It is reached by the options' Unix socket, if they have one: `where` is that. */
+void http_target_use_options(struct http_target *target, const struct http_options *options);
 void http_target_deinit(struct http_target *target);
 
 /* --- http_setup.c: what every easy handle has --- */

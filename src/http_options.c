@@ -112,6 +112,9 @@ void http_options_deinit(struct http_options *options)
 	free(options->proxy_url);
 	str_wipe_free(options->proxy_credentials);
 	free(options->ca_file);
+	free(options->socket_path);
+	free(options->cert_file);
+	free(options->key_file);
 	*options = (struct http_options){0};
 }
 

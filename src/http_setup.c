@@ -71,6 +71,10 @@ static int set_tls(CURL *easy, struct http_route *route, struct err *err)
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+	if (route->options && route->options->cert_file) {
+		curl_easy_setopt(easy, CURLOPT_SSLCERT, route->options->cert_file);
+		curl_easy_setopt(easy, CURLOPT_SSLKEY, route->options->key_file ? route->options->key_file : route->options->cert_file);
+	}
 	set_proxy(easy, route->options, trusted);
 	return 0;
 }
@@ -107,6 +111,8 @@ CURL *http_easy_create(struct http_route *route, struct err *err)
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, route);
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, route->client);
+	if (route->options && route->options->socket_path)
+		curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, route->options->socket_path);
 	if (strcmp(route->target->url.scheme, "https") != 0) {
 		/* To this machine: no TLS, no proxy, and no upgrade to HTTP/2 by curl's own idea. */
 		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);

@@ -30,6 +30,14 @@ int http_target_init(struct http_target *target, const char *text, bool websocke
 	return 0;
 }
 
+void http_target_use_options(struct http_target *target, const struct http_options *options)
+{
+	if (!options || !options->socket_path)
+		return;
+	free(target->where);
+	target->where = xstrdup(options->socket_path);
+}
+
 void http_target_deinit(struct http_target *target)
 {
 	url_deinit(&target->url);

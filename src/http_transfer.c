@@ -437,8 +437,9 @@ static int enter_lane(struct transfer *t, struct err *err)
 
 	if (strcmp(t->route.target->url.scheme, "https") != 0)
 		return 0;
-	cleanup_free char *key = xasprintf("%s|%s|%s", t->route.target->where, options && options->proxy_url ? options->proxy_url : "",
-					   options && options->ca_file ? options->ca_file : "");
+	cleanup_free char *key = xasprintf("%s|%s|%s|%s", t->route.target->where, options && options->proxy_url ? options->proxy_url : "",
+					   options && options->ca_file ? options->ca_file : "",
+					   options && options->cert_file ? options->cert_file : "");
 
 	return http_lane_enter(&t->pool->lanes, key, t->pool->lane_connections, &t->ticket, err);
 }

@@ -77,6 +77,7 @@ def make_certificates(directory):
         return time.strftime("%Y%m%d%H%M%SZ", time.gmtime(now + n * 86400))
 
     make_certificate(directory, "good", "DNS:localhost,DNS:service.test,IP:127.0.0.1", (day(-1), day(30)))
+    make_certificate(directory, "client", "DNS:client", (day(-1), day(30)))
     make_certificate(directory, "expired", "DNS:localhost,IP:127.0.0.1", (day(-30), day(-1)))
     make_certificate(directory, "wrong-name", "DNS:elsewhere.test", (day(-1), day(30)))
     make_key(directory, "self-signed")
@@ -414,6 +415,49 @@ async def on_ws(c, r):
             await c.send(frame(opcode, payload))
 
 
+async def on_duplex(c, r):
+    """A stream behind the answer, as container engines speak it: echoes until the input's end, then says how much there was."""
+    how = r.query.get("how", "echo")
+    head = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/x-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+    if how == "refuse":
+        return await c.answer_json(409, {"message": "is not running"})
+    if how == "refuse-in-chunks":
+        parts = [b'{"message":', b'"is not ', b'running"}']
+        body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+        return await c.send(b"HTTP/1.1 409 Conflict\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+    if how == "stall":
+        await c.stall()
+    if how == "cut-head":
+        await c.send(head[:30])
+        c.close()
+    if how == "garbage":
+        await c.send(b"SSH-2.0-OpenSSH_9\r\n\r\n")
+        c.close()
+    if how == "plain":
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-stream\r\n\r\n"
+    if how == "interim":
+        head = b"HTTP/1.1 100 Continue\r\n\r\n" + head
+    await c.send(head + r.body)  # the first bytes right behind the head, in the same segment
+    if how == "deaf":  # ends with input that was not read: the client gets a reset
+        c.close()
+    if how == "silent":
+        await c.stall()
+    if how == "send":
+        data = pattern(int(r.query["n"]))
+        for at in range(0, len(data), 16384):
+            await c.send(data[at:at + 16384])
+        c.close()
+    if how == "reset":
+        c.reset()
+    count = 0
+    while data := await c.reader.read(65536):
+        count += len(data)
+        if how != "count":
+            await c.send(data)
+    await c.send(b"<%d bytes>" % count)
+    c.close()
+
+
 async def serve_http1(reader, writer):
     c = Connection(reader, writer)
     stats["connections"] += 1
@@ -618,6 +662,13 @@ async def main():
         await listen("http", serve_http1)
         for name in ("good", "expired", "wrong-name", "self-signed"):
             await listen("https" if name == "good" else name.replace("-", "_"), serve_http1, tls(directory, name, ["http/1.1"]))
+        ports["socket"] = os.path.join(directory, "socket")
+        await asyncio.start_unix_server(serve_http1, ports["socket"], limit=1 << 20)
+        strict = tls(directory, "good", ["http/1.1"])
+        strict.verify_mode = ssl.CERT_REQUIRED
+        strict.load_verify_locations(ports["ca"])
+        await listen("strict", serve_http1, strict)
+        ports["client_certificate"], ports["client_key"] = os.path.join(directory, "client.pem"), os.path.join(directory, "client.key")
         await listen("proxy", proxy(None))
         await listen("proxy_auth", proxy("user:p@ss word"))
         if h2:
