@@ -182,7 +182,7 @@ def a_result_stays_below_the_hosts_line_limit_whatever_is_printed():
     kinds = (("controls", b"\x01", 6), ("invalid", b"\xff", 3), ("quotes", b'"', 2), ("emoji", "\U0001f600".encode(), 4),
              ("separators", "\u2028".encode(), 6))
     with Inputs() as inputs, Worker() as w:
-        for name, unit, escaped in kinds[:2] if Build.sanitized else kinds:
+        for name, unit, escaped in kinds[:1] if Build.sanitized else kinds:
             path = inputs.file(name, unit * (MEGABYTE // len(unit)))
             times = 75 * len(unit) // escaped
             params = w.execute_params("sh", ["-c", f"for i in $(seq {times}); do cat '{path}'; cat '{path}' >&2; done"])
