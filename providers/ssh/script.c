@@ -150,12 +150,13 @@ static void append_cd(struct buf *out, const char *dir)
 }
 
 /*
- * c: the command, after the user's profiles if $l is 1. $m is then what its shell said: a + when it was about to begin, perhaps a word on
- * the signal that killed it, and $?. The number alone would not tell a signal from an exit code.
+ * c: the command, after the user's profiles if $l is 1, and how it ended. What its shell says is caught: a + when it is about to begin,
+ * perhaps a word on the signal that killed it, and $?; the number alone would not tell a signal from an exit code. (bash has no such word
+ * in a command substitution, and none as sh.) Fails if the command has not begun.
  */
 static void append_runner(struct buf *out, const char *nonce, const struct ssh_command_spec *spec)
 {
-	buf_append_str(out, "c() { m=$( { (\n");
+	buf_append_str(out, "[ -n \"$BASH_VERSION\" ] && set +o posix\nc() { { (\n");
 	if (spec->login_shell) {
 		buf_append_str(out, "[ $l = 1 ] && { " SHELL_LOGIN_PROFILES "; } </dev/null >/dev/null 2>&1\n");
 		append_cd(out, spec->cwd);
@@ -164,7 +165,10 @@ static void append_runner(struct buf *out, const char *nonce, const struct ssh_c
 	append_exports(out, spec, nonce);
 	buf_append_str(out, "printf + >&2; exec 2>&7 7>&-\n");
 	append_command(out, spec->params);
-	buf_append_str(out, ") >&6 6>&- ; echo \"$?\"; } 2>&1 ); }\n");
+	buf_append_str(out, ") >&6 6>&-; echo \"$?\"; } 2>&1 | { m=$(cat); case $m in *+*) ;; *) exit 1 ;; esac\n"
+			    "m=${m#*+}; case $m in *[!0-9]*) m=${m##*[!0-9]}; x=$x-signal ;; esac\n"
+			    "[ -n \"$w\" ] && kill -KILL \"$w\"\n"
+			    "e \"$m:$x\"; }; }\n");
 }
 
 /* A profile may end the shell, as one that is not written for this shell does: then the command runs without. */
@@ -184,11 +188,7 @@ void ssh_script_command(struct buf *out, const char *nonce, const struct ssh_com
 		append_feeder(out, nonce, spec->input_bytes);
 	else
 		append_watcher(out, nonce);
-	buf_append_str(out, "exec 6>&1; l=1; c; x=\n"
-			    "case $m in *+*) ;; *) x=profile; l=0; c ;; esac\n"
-			    "m=${m#*+}; case $m in *[!0-9]*) m=${m##*[!0-9]}; x=$x-signal ;; esac\n"
-			    "[ -n \"$w\" ] && kill -KILL \"$w\"\n"
-			    "e \"$m:$x\"; }\n");
+	buf_append_str(out, "exec 6>&1; x=; l=1; c || { x=profile; l=0; c; }; }\n");
 }
 
 /* --- ending --- */
