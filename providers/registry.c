@@ -1,6 +1,7 @@
 #include "providers/registry.h"
 
 extern const struct provider local_provider;
+extern const struct provider docker_provider;
 extern const struct provider ssh_provider;
 extern const struct provider daytona_provider;
 extern const struct provider modal_provider;
@@ -11,6 +12,7 @@ extern const struct provider fake_plugin_provider;
 
 const struct provider *const provider_registry[] = {
 	&local_provider,
+	&docker_provider,
 	&ssh_provider,
 	&daytona_provider,
 	&modal_provider,

@@ -39,3 +39,8 @@ void execute_result_deinit(struct execute_result *r)
 	json_decref(r->extra);
 	*r = (struct execute_result){0};
 }
+
+void reap_report_deinit(struct reap_report *r)
+{
+	strv_deinit(&r->lines);
+}

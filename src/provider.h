@@ -131,6 +131,19 @@ struct setup_params {
 	double connection_expires_in_minutes; /* 0: not given */
 };
 
+/* `reap` of the command line. */
+struct reap_params {
+	struct request_base base; /* company and environment mean nothing */
+	bool dry_run;             /* tells what would go */
+	bool all;                 /* also what a host got from workers that have died since, and may come back for */
+};
+
+struct reap_report {
+	struct strv lines;       /* what went, or would not, and why: one each */
+	unsigned reaped, failed; /* with dry_run: what would go */
+	unsigned left;           /* sandboxes of this driver that somebody owns, or may */
+};
+
 /* environmentValidateConfig: ok is "no errors". */
 struct validation {
 	struct strv errors;
@@ -227,6 +240,9 @@ struct provider {
 	int (*capture_template)(struct op *op, const struct setup_params *p, json_t **ret, struct err *err);
 	int (*cancel_setup)(struct op *op, const struct setup_params *p, json_t **ret, struct err *err);
 	int (*delete_template)(struct op *op, const struct setup_params *p, json_t **ret, struct err *err);
+
+	/* Removes what workers that have died left behind, and what is past its time, when a person asks for it. */
+	int (*reap)(struct op *op, const struct reap_params *p, struct reap_report *ret, struct err *err);
 };
 
 void validation_deinit(struct validation *v);
@@ -234,5 +250,6 @@ void probe_report_deinit(struct probe_report *r);
 void lease_result_deinit(struct lease_result *r);
 void realize_result_deinit(struct realize_result *r);
 void execute_result_deinit(struct execute_result *r);
+void reap_report_deinit(struct reap_report *r);
 
 #endif

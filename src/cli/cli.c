@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 const struct cli_command *const cli_commands[] = {
-	&cli_run, &cli_probe, &cli_drivers, &cli_manifest, &cli_replay, &cli_help, NULL,
+	&cli_run, &cli_probe, &cli_reap, &cli_drivers, &cli_manifest, &cli_replay, &cli_help, NULL,
 };
 
 const struct cli_command *cli_find(const char *name)

@@ -33,7 +33,7 @@ struct cli_command {
 
 /* NULL-terminated, in the order of the help. */
 extern const struct cli_command *const cli_commands[];
-extern const struct cli_command cli_run, cli_probe, cli_drivers, cli_manifest, cli_replay, cli_help;
+extern const struct cli_command cli_run, cli_probe, cli_reap, cli_drivers, cli_manifest, cli_replay, cli_help;
 
 /* NULL: there is none of this name. */
 const struct cli_command *cli_find(const char *name);

@@ -1,4 +1,4 @@
-/* worker_task: what `run` and `probe` share: a worker of their own in this process, and an op that speaks for the person. */
+/* worker_task: what `run`, `probe` and `reap` share: a worker of their own in this process, and an op that speaks for the person. */
 #ifndef CLI_WORKER_TASK_H
 #define CLI_WORKER_TASK_H
 

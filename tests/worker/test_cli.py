@@ -99,7 +99,7 @@ def help_tells_all_commands_and_gives_examples():
     with Cli() as cli:
         out, err = cli.run("--help")
         check_equal(err, "")
-        for name in ("run", "probe", "drivers", "manifest", "replay", "help"):
+        for name in ("run", "probe", "reap", "drivers", "manifest", "replay", "help"):
             check_match(out, f".*\n  {name} +\\w.*")
             topic, _ = cli.run("help", name)
             check_match(topic, f"Usage: {PROGRAM} {name}.*")
@@ -149,6 +149,8 @@ def what_is_unknown_gets_one_line_a_hint_and_status_2():
                 (["run", "--driver", "local", "--reuse", "x", "--keep", "--destroy"], "--keep and --destroy contradict.*", "help run"),
                 (["probe"], "probe needs --driver; .*", "help probe"),
                 (["probe", "--driver", "local", "more"], 'probe takes no argument "more"', "help probe"),
+                (["reap", "--driver", "local", "more"], 'reap takes no argument "more"', "help reap"),
+                (["reap", "--driver", "local"], "local has nothing to reap: .*", "help reap"),
                 (["drivers", "more"], "drivers takes no arguments", "help drivers"),
                 (["manifest", "--json"], "unknown option --json", "help manifest"),
                 (["replay"], "replay needs one FILE", "help replay")]:

@@ -1,0 +1,178 @@
+"""What the tests of the docker driver share: a worker, the engine beside it (engine.py), and the host's calls for this driver."""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "worker"))
+
+from harness import COMPANY, LIMIT_S, Failure, Worker, check, check_equal, wait_until  # noqa: E402
+
+FOLDER = os.environ.get("PSW_DOCKER", "")
+IMAGE = "localhost/sandbox:latest"
+
+
+class Connection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=LIMIT_S)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(LIMIT_S)
+        self.sock.connect(self.path)
+
+
+class Engine:
+    """The real one, asked behind the worker's back."""
+
+    def __init__(self):
+        self.socket = f"{FOLDER}/api.sock"
+
+    def api(self, method, path, body=None):
+        """(status, the answer's JSON or None)"""
+        connection = Connection(self.socket)
+        with contextlib.closing(connection):
+            connection.request(method, f"/v1.41{path}", None if body is None else json.dumps(body), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            text = answer.read()
+        try:
+            return answer.status, json.loads(text)
+        except ValueError:
+            return answer.status, None
+
+    def containers(self):
+        """name -> state, of the driver's own."""
+        _, listed = self.api("GET", "/containers/json?all=true")
+        return {container["Names"][0].removeprefix("/"): container["State"] for container in listed or []
+                if "io.paperclip.sandbox" in (container["Labels"] or {})}
+
+    def inspect(self, name):
+        status, container = self.api("GET", f"/containers/{name}/json")
+        check_equal(status, 200, f"inspect of {name}: {container}")
+        return container
+
+    def labels(self, name):
+        return self.inspect(name)["Config"]["Labels"]
+
+    def processes(self, name, marker):
+        """Those of the container whose command line holds the marker."""
+        _, listed = self.api("GET", f"/containers/{name}/top?ps_args=-eo%20pid,args")
+        return [row for row in (listed or {}).get("Processes") or [] if marker in " ".join(row)]
+
+    def volumes(self):
+        return [volume["Name"] for volume in (self.api("GET", "/volumes")[1] or {}).get("Volumes") or []]
+
+    def images(self):
+        return sorted(tag for image in self.api("GET", "/images/json")[1] for tag in image["RepoTags"] or [])
+
+    def control(self, order):
+        """ "kill" or "start": of the service; containers know nothing of it."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(LIMIT_S)
+            client.connect(f"{FOLDER}/control")
+            client.sendall(order.encode() + b"\n")
+            check_equal(client.recv(10), b"ok\n", f"the service's {order}")
+
+
+class Session:
+    """w: the worker, e: the engine."""
+
+    def __init__(self, worker, engine=None, **config):
+        self.w = worker
+        self.e = engine or Engine()
+        self.own = config
+
+    def config(self, **more):
+        config = {"socketPath": self.e.socket, "image": IMAGE, "pullPolicy": "never", "timeoutMs": 60000, "reuseLease": False, **self.own, **more}
+        return {key: value for key, value in config.items() if value is not None}
+
+    def base(self, environment="env-1", company=COMPANY, **config):
+        return {"driverKey": "docker", "companyId": company, "environmentId": environment, "config": self.config(**config)}
+
+    def send(self, method, more=None, **config):
+        return self.w.send(f"environment{method}", {**self.base(**config), **(more or {})})
+
+    def call(self, method, more=None, **config):
+        return self.w.result(self.send(method, more, **config))
+
+    def error(self, method, more=None, **config):
+        return self.w.error(self.send(method, more, **config))
+
+    def acquire(self, more=None, **config):
+        return self.call("AcquireLease", {"runId": "run-1", **(more or {})}, **config)
+
+    def send_execute(self, lease, command, args=(), more=None, **config):
+        return self.send("Execute", {"lease": self.reference(lease), "command": command, "args": list(args), **(more or {})}, **config)
+
+    def execute(self, *args, **more):
+        return self.w.result(self.send_execute(*args, **more))
+
+    def sh(self, lease, script, more=None, **config):
+        return self.execute(lease, "sh", ["-c", script], more, **config)
+
+    def send_sh(self, lease, script, more=None, **config):
+        return self.send_execute(lease, "sh", ["-c", script], more, **config)
+
+    def reference(self, lease):
+        if isinstance(lease, str):
+            return {"providerLeaseId": lease, "metadata": {}}
+        return {"providerLeaseId": lease["providerLeaseId"], "metadata": lease.get("metadata") or {}}
+
+    def lease_call(self, method, lease, more=None, **config):
+        lease_id = lease["providerLeaseId"] if isinstance(lease, dict) else lease
+        return self.call(method, {"providerLeaseId": lease_id, **(more or {})}, **config)
+
+    def lease_error(self, method, lease, more=None, **config):
+        lease_id = lease["providerLeaseId"] if isinstance(lease, dict) else lease
+        return self.error(method, {"providerLeaseId": lease_id, **(more or {})}, **config)
+
+    def destroy(self, lease, **config):
+        return self.lease_call("DestroyLease", lease, **config)
+
+    def wait_for_output(self, key, text, stream="stdout"):
+        self.w.until(lambda: text in self.w.live_text(key, stream), f"live output {text!r}")
+
+    def logs(self):
+        return [note["params"]["message"] for note in self.w.notes]
+
+    @contextlib.contextmanager
+    def leaving_nothing(self):
+        """… and if it fails, what it leaves is no failure of the next test."""
+        try:
+            yield self
+            check_equal(self.e.containers(), {}, "containers that are left")
+        finally:
+            for name in self.e.containers():
+                self.e.api("DELETE", f"/containers/{name}?force=true&v=true")
+
+
+@contextlib.contextmanager
+def session(stderr_ok=False, user=None, engine=None, **config):
+    """A worker's session, which leaves no container behind."""
+    with Worker(stderr_ok=stderr_ok, user=user) as worker:
+        with Session(worker, engine, **config).leaving_nothing() as s:
+            yield s
+
+
+@contextlib.contextmanager
+def lease(s, **config):
+    made = s.acquire(**config)
+    yield made
+    check_equal(s.destroy(made, **config), {"providerLeaseId": made["providerLeaseId"], "state": "destroyed"})
+
+
+def check_includes(got, want, what=""):
+    """Every member of want is in got, at any level."""
+    for key, value in want.items():
+        check(key in got, f"{what}.{key} is missing in {got}")
+        if isinstance(value, dict):
+            check_includes(got[key], value, f"{what}.{key}")
+        else:
+            check_equal(got[key], value, f"{what}.{key}")
+
+
+__all__ = ["IMAGE", "Engine", "Failure", "Session", "check_includes", "lease", "session", "wait_until"]
