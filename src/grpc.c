@@ -26,6 +26,7 @@ struct receiver {
 	struct grpc_answer *answer;
 	struct grpc_frames frames;
 	unsigned count;
+	size_t len; /* of the one message */
 	bool enough;
 	bool consumer_failed;
 };
@@ -38,7 +39,7 @@ static int on_message(void *arg, const char *message, size_t len, struct err *er
 	if (!r->call->on_message) {
 		if (r->count > 1)
 			return err_set(err, ERR_PROTOCOL, "the answer holds more than one message");
-		buf_append(&r->answer->message, message, len);
+		r->len = len;
 		return 0;
 	}
 	int rc = r->call->on_message(r->call->arg, message, len, err);
@@ -55,6 +56,20 @@ static int on_body(void *arg, const char *bytes, size_t n, struct err *err)
 	if (grpc_frames_feed(&r->frames, bytes, n, err) == 0)
 		return 0;
 	return r->enough ? 1 : -1;
+}
+
+/* The body of a call with one answer becomes the message: it may be big, and is not copied. */
+static int take_body(struct receiver *r, struct buf *body, struct err *err)
+{
+	if (grpc_frames_feed(&r->frames, body->data, body->len, err) < 0)
+		return -1;
+	if (r->count > 0) {
+		buf_consume(body, GRPC_FRAME_HEAD_BYTES);
+		buf_truncate(body, r->len);
+		r->answer->message = *body;
+		*body = BUF_INIT(0);
+	}
+	return 0;
 }
 
 /* What is no gRPC is not fed to the frames. */
@@ -189,6 +204,12 @@ static int perform(struct http_client *client, struct receiver *r, struct http_r
 	return http_perform(client, &request, response, err);
 }
 
+/* The connection ended after the request went out, and before anything of an answer. */
+static bool is_unanswered(const struct http_response *response, const struct err *failure)
+{
+	return err_is(failure, ERR_TRANSPORT) && response->sent && response->status == 0 && response->http2_error < 0;
+}
+
 int grpc_perform(struct http_client *client, const struct grpc_call *call, struct grpc_answer *answer, struct err *err)
 {
 	size_t message_max = call->message_max ? call->message_max : GRPC_MESSAGE_MAX;
@@ -196,15 +217,20 @@ int grpc_perform(struct http_client *client, const struct grpc_call *call, struc
 	cleanup_http_response struct http_response response = {0};
 	cleanup_err struct err failure = ERR_INIT;
 
-	*answer = (struct grpc_answer){.message = BUF_INIT(message_max), .details = BUF_INIT(DETAILS_MAX)};
+	*answer = (struct grpc_answer){.details = BUF_INIT(DETAILS_MAX)};
 	grpc_frames_init(&r.frames, message_max, on_message, &r);
 	int rc = perform(client, &r, &response, &failure);
 
-	answer->sent = response.sent;
-	if (rc == 0 && !call->on_message && response.status == 200) {
-		rc = grpc_frames_feed(&r.frames, response.body.data, response.body.len, &failure);
-		buf_append(&answer->message, "", 0);
+	if (rc < 0 && call->idempotent && is_unanswered(&response, &failure)) {
+		/* It was a kept one that is dead, perhaps, or one that the service has said good-bye on. */
+		err_clear(&failure);
+		http_response_deinit(&response);
+		rc = perform(client, &r, &response, &failure);
 	}
+
+	answer->sent = response.sent;
+	if (rc == 0 && !call->on_message && response.status == 200)
+		rc = take_body(&r, &response.body, &failure);
 	if (rc < 0)
 		rc = take_failure(&r, &response, &failure, err);
 	else if (!r.enough)

@@ -30,7 +30,7 @@ struct grpc_call {
 	const void *message;                /* borrowed */
 	size_t size;
 	int64_t timeout_ms; /* also told to the service; 0: none */
-	bool idempotent;    /* a connection that turns out to be dead may be replaced and the call sent again */
+	bool idempotent;    /* sent once more if its connection ends (GOAWAY, a reset) before anything of an answer is there */
 	bool long_lived;    /* the answer comes late. Implied by on_message */
 	size_t message_max; /* of an answer; 0: GRPC_MESSAGE_MAX */
 

@@ -19,6 +19,8 @@ import tempfile
 import time
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import stub_grpc
+
 try:
     import h2.config
     import h2.connection
@@ -509,6 +511,7 @@ class Http2:
             stats["requests"] += 1
             headers = dict(event.headers)
             self.requests[event.stream_id] = Request(headers[":method"], headers[":path"], list(event.headers))
+            self.requests[event.stream_id].body = bytearray()
         elif isinstance(event, h2.events.DataReceived):
             self.requests[event.stream_id].body += event.data
             self.h.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
@@ -525,13 +528,14 @@ class Http2:
         await self.flush()
 
     async def send_data(self, stream, data, end=True):
+        data = memoryview(data)
         while data:
             room = min(self.h.local_flow_control_window(stream), self.h.max_outbound_frame_size, len(data))
             if room <= 0:
                 async with self.windows:
                     await self.windows.wait()
                 continue
-            self.h.send_data(stream, data[:room])
+            self.h.send_data(stream, bytes(data[:room]))
             data = data[room:]
             await self.flush()
         if end:
@@ -547,6 +551,8 @@ class Http2:
     async def answer_as_asked(self, stream, r):
         what = r.words[0]
         counts[r.path] = counts.get(r.path, 0) + 1
+        if what == "grpc.Stub":
+            return await stub_grpc.answer(self, stream, r)
         if what == "wait":
             await asyncio.sleep(float(r.query["ms"]) / 1000)
         if what == "rst":
