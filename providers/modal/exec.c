@@ -13,12 +13,13 @@
 #define ARGUMENTS_MAX 65536 /* UTF-16 units */
 #define WAIT_ATTEMPT_MS 60000
 #define WAIT_PAUSE_MS 1000
-#define GRACE_MS 1500 /* past the deadline, for the service's own kill and the last words */
-#define EARLY_MS 250  /* a kill so shortly before the deadline is the service's */
+#define GRACE_MS 1500       /* past the deadline, for the service's own kill and the last words */
+#define START_GRACE_MS 4000 /* the same, of its start */
+#define EARLY_MS 250        /* a kill so shortly before the deadline is the service's */
 #define WORKSPACE_MS 60000
 #define KILL_MS 700
 #define PIPE 1
-#define SIGNAL_KILL 9
+#define CODE_KILLED (128 + 9)
 #define MARK "PAPERCLIP_EXEC_ID"
 
 static const struct modal_backoff eager_backoff = {.retries = 3, .first_ms = 10, .max_ms = 5120};
@@ -38,7 +39,7 @@ static size_t utf16_units(const char *text)
 	return units;
 }
 
-static int check_length(const char *script, struct err *err)
+int modal_script_check(const char *script, struct err *err)
 {
 	size_t n = strlen("sh") + strlen("-lc") + utf16_units(script);
 
@@ -82,6 +83,31 @@ static int start(struct modal_session *s, struct modal_lease *lease, const struc
 	return modal_router_perform(s, lease, &rpc, &answer, fault, err);
 }
 
+void modal_exec_detached(struct modal_session *s, struct modal_lease *lease, const char *script, int64_t ms)
+{
+	struct modal_command command = {.script = script};
+	cleanup_free char *exec_id = random_uuid();
+	struct modal_fault fault;
+	struct fiber_scope scope;
+
+	if (!lease->task_id || !lease->jwt)
+		return;
+	shield_enter(&scope, ms);
+	(void)start(s, lease, &command, exec_id, &eager_backoff, ms, &fault, NULL);
+	scope_leave(&scope);
+}
+
+/* Everything that carries its mark. Twice, since what is being killed may be starting more. */
+static void kill_command(struct modal_session *s, struct modal_lease *lease, const char *exec_id)
+{
+	cleanup_free char *script = xasprintf("for i in 1 2; do for d in /proc/[0-9]*; do "
+					      "if tr '\\0' '\\n' <\"$d/environ\" 2>/dev/null | grep -qx '" MARK "=%s'; "
+					      "then kill -9 \"${d#/proc/}\"; fi; done; done",
+					      exec_id);
+
+	modal_exec_detached(s, lease, script, KILL_MS);
+}
+
 /* The way that was kept leads nowhere: it has to be asked for again, and the sandbox may have ended. */
 static bool is_lost(const struct modal_fault *fault)
 {
@@ -89,26 +115,46 @@ static bool is_lost(const struct modal_fault *fault)
 	       fault->status == GRPC_FAILED_PRECONDITION || modal_is_passing(fault->status);
 }
 
+/* A service that hangs already here has let the command's time pass. */
+static int start_in_time(struct modal_session *s, struct modal_lease *lease, const struct modal_command *command,
+			 const struct modal_backoff *backoff, struct modal_exit *ret, struct modal_fault *fault, struct err *err)
+{
+	cleanup_err struct err e = ERR_INIT;
+	struct fiber_scope scope;
+
+	deadline_enter(&scope, command->timeout_ms > 0 ? command->timeout_ms + START_GRACE_MS : DEADLINE_NONE);
+	int rc = start(s, lease, command, ret->exec_id, backoff, 0, fault, &e);
+
+	scope_leave(&scope);
+	if (rc == 0)
+		return 0;
+	if (command->timeout_ms == 0 || !err_is(&e, ERR_TIMEOUT))
+		return err_move(err, &e);
+	ret->timed_out = true;
+	kill_command(s, lease, ret->exec_id);
+	return 0;
+}
+
 static int find_and_start(struct modal_session *s, struct modal_lease *lease, const struct modal_command *command,
 			  struct modal_exit *ret, struct err *err)
 {
-	bool kept = lease->known && lease->task_id && lease->jwt;
+	bool kept = lease->known && lease->task_id && lease->jwt, *ret_gone = command->must_be_there ? NULL : &ret->gone;
 	struct modal_fault fault;
 	cleanup_err struct err e = ERR_INIT;
 
-	if (modal_lease_reach(s, lease, &ret->gone, err) < 0)
+	if (modal_lease_reach(s, lease, ret_gone, err) < 0)
 		return -1;
 	if (ret->gone)
 		return 0;
-	if (start(s, lease, command, ret->exec_id, kept ? &eager_backoff : NULL, 0, &fault, &e) == 0)
+	if (start_in_time(s, lease, command, kept ? &eager_backoff : NULL, ret, &fault, &e) == 0)
 		return 0;
 	if (!kept || !is_lost(&fault))
 		return err_move(err, &e);
 	modal_lease_doubt(lease);
-	if (modal_lease_reach(s, lease, &ret->gone, err) < 0)
+	if (modal_lease_reach(s, lease, ret_gone, err) < 0)
 		return -1;
 	/* The same id is the same command: it runs once. */
-	return ret->gone ? 0 : start(s, lease, command, ret->exec_id, NULL, 0, &fault, err);
+	return ret->gone ? 0 : start_in_time(s, lease, command, NULL, ret, &fault, err);
 }
 
 /* --- following --- */
@@ -131,7 +177,8 @@ struct run {
 	struct event changed;
 	struct stream streams[2];
 	bool ended; /* the exit status is there */
-	int code, signal;
+	int64_t ended_ms;
+	int code;       /* 128 and its number: a signal */
 	struct err err; /* of the wait for it */
 };
 
@@ -196,7 +243,6 @@ static int take_exit(struct run *run, const Modal__TaskExecWaitResponse *answer,
 	if (answer->exit_status_case == MODAL__TASK_EXEC_WAIT_RESPONSE__EXIT_STATUS_CODE) {
 		run->code = answer->code;
 	} else if (answer->exit_status_case == MODAL__TASK_EXEC_WAIT_RESPONSE__EXIT_STATUS_SIGNAL) {
-		run->signal = answer->signal;
 		run->code = 128 + answer->signal;
 	} else {
 		return err_set(err, ERR_PROTOCOL, "Unexpected exit status");
@@ -241,6 +287,7 @@ static void follow_exit(void *arg)
 	struct run *run = arg;
 
 	run->ended = wait_for_exit(run, &run->err) == 0;
+	run->ended_ms = loop_now_ms();
 	event_set(&run->changed);
 }
 
@@ -291,17 +338,6 @@ static void stop_following(struct fiber_group *group)
 	scope_leave(&scope);
 }
 
-/* Everything that carries its mark. Twice, since what is being killed may be starting more. */
-static void kill_command(struct modal_session *s, struct modal_lease *lease, const char *exec_id)
-{
-	cleanup_free char *script = xasprintf("for i in 1 2; do for d in /proc/[0-9]*; do "
-					      "if tr '\\0' '\\n' <\"$d/environ\" 2>/dev/null | grep -qx '" MARK "=%s'; "
-					      "then kill -9 \"${d#/proc/}\"; fi; done; done",
-					      exec_id);
-
-	modal_exec_detached(s, lease, script, KILL_MS);
-}
-
 static int follow(struct run *run, int64_t started_ms, struct modal_exit *ret, struct err *err)
 {
 	const struct modal_command *command = run->command;
@@ -333,8 +369,8 @@ static int follow(struct run *run, int64_t started_ms, struct modal_exit *ret, s
 		kill_command(run->s, run->lease, run->exec_id);
 	if (rc < 0 && !late)
 		return -1;
-	bool killed = run->signal == SIGNAL_KILL && command->timeout_ms > 0 &&
-		      loop_now_ms() - started_ms >= command->timeout_ms - EARLY_MS;
+	bool killed = run->ended && run->code == CODE_KILLED && command->timeout_ms > 0 &&
+		      run->ended_ms - started_ms >= command->timeout_ms - EARLY_MS;
 
 	/* Also if the exit status is there, but not all of the output: it is not to be taken for whole. */
 	ret->timed_out = late || killed;
@@ -360,14 +396,14 @@ int modal_exec(struct modal_session *s, struct modal_lease *lease, const struct 
 	       struct err *err)
 {
 	*ret = (struct modal_exit){0};
-	if (check_length(command->script, err) < 0)
+	if (modal_script_check(command->script, err) < 0)
 		return -1;
 	cleanup_err struct err e = ERR_INIT;
 
 	ret->exec_id = random_uuid();
 	if (find_and_start(s, lease, command, ret, err) < 0)
 		return -1;
-	if (ret->gone)
+	if (ret->gone || ret->timed_out)
 		return 0;
 	/* Not on the fiber's small stack, since three fibers look at it. */
 	struct run *run = xcalloc(1, sizeof(*run));
@@ -384,24 +420,10 @@ int modal_exec(struct modal_session *s, struct modal_lease *lease, const struct 
 	return rc < 0 ? explain(s, lease, &e, err) : 0;
 }
 
-void modal_exec_detached(struct modal_session *s, struct modal_lease *lease, const char *script, int64_t ms)
-{
-	struct modal_command command = {.script = script};
-	cleanup_free char *exec_id = random_uuid();
-	struct modal_fault fault;
-	struct fiber_scope scope;
-
-	if (!lease->task_id || !lease->jwt)
-		return;
-	shield_enter(&scope, ms);
-	(void)start(s, lease, &command, exec_id, &eager_backoff, ms, &fault, NULL);
-	scope_leave(&scope);
-}
-
 int modal_make_workspace(struct modal_session *s, struct modal_lease *lease, const char *path, bool *ret_gone, struct err *err)
 {
 	cleanup_buf struct buf script = BUF_INIT(BUF_UNBOUNDED);
-	struct modal_command command = {.patience_ms = WORKSPACE_MS};
+	struct modal_command command = {.patience_ms = WORKSPACE_MS, .must_be_there = !ret_gone};
 	cleanup_modal_exit struct modal_exit exit = {0};
 
 	buf_append_str(&script, "mkdir -p ");
@@ -409,7 +431,8 @@ int modal_make_workspace(struct modal_session *s, struct modal_lease *lease, con
 	command.script = script.data;
 	if (modal_exec(s, lease, &command, &exit, err) < 0)
 		return -1;
-	*ret_gone = exit.gone;
+	if (ret_gone)
+		*ret_gone = exit.gone;
 	if (exit.gone)
 		return 0;
 	if (exit.timed_out)

@@ -123,18 +123,9 @@ static void report_timeout(struct op *op, const struct modal_exit *exit, struct 
 	ret->timed_out = true;
 }
 
-static int run_script(struct modal_session *s, struct modal_lease *lease, const struct execute_params *p, const char *path,
-		      struct execute_result *ret, struct err *err)
+static int write_script(const struct modal_session *s, const struct execute_params *p, const char *path, struct buf *ret,
+			struct err *err)
 {
-	cleanup_buf struct buf script = BUF_INIT(BUF_UNBOUNDED);
-	cleanup_modal_exit struct modal_exit exit = {0};
-	struct sink sink = {.out = op_output(s->op)};
-	struct modal_command command = {
-		.timeout_ms = timeout_of(p, &s->config),
-		.can_be_killed = true,
-		.on_output = on_output,
-		.arg = &sink,
-	};
 	struct shell_script text = {
 		.cwd = p->cwd ? p->cwd : s->config.workdir,
 		.exec = true,
@@ -144,8 +135,22 @@ static int run_script(struct modal_session *s, struct modal_lease *lease, const 
 		.stdin_path = path,
 	};
 
-	shell_write_script(&script, &text);
-	command.script = script.data;
+	shell_write_script(ret, &text);
+	return modal_script_check(ret->data, err);
+}
+
+static int run_script(struct modal_session *s, struct modal_lease *lease, const char *script, int64_t timeout_ms,
+		      struct execute_result *ret, struct err *err)
+{
+	cleanup_modal_exit struct modal_exit exit = {0};
+	struct sink sink = {.out = op_output(s->op)};
+	struct modal_command command = {
+		.script = script,
+		.timeout_ms = timeout_ms,
+		.can_be_killed = true,
+		.on_output = on_output,
+		.arg = &sink,
+	};
 	int rc = modal_exec(s, lease, &command, &exit, err);
 
 	finish_output(&sink);
@@ -162,31 +167,44 @@ static int run_script(struct modal_session *s, struct modal_lease *lease, const 
 	return 0;
 }
 
-static int run_with_stdin(struct modal_session *s, struct modal_lease *lease, const struct execute_params *p,
-			  struct execute_result *ret, struct err *err)
+/* *ret_gone: there is nothing to write it into. */
+static int stage_somewhere(struct modal_session *s, struct modal_lease *lease, const struct input *input, const char *path,
+			   bool *ret_gone, struct err *err)
 {
-	cleanup_free char *path = stdin_path();
 	cleanup_err struct err e = ERR_INIT;
-	bool gone;
 
 	/* The task's id is known after that. */
-	if (modal_lease_reach(s, lease, &gone, err) < 0)
+	if (modal_lease_reach(s, lease, ret_gone, err) < 0)
 		return -1;
-	int rc = gone ? 0 : stage(s, lease, p->stdin_data, path, &e);
+	if (*ret_gone || stage(s, lease, input, path, &e) == 0)
+		return 0;
+	if (!err_is(&e, ERR_NOT_FOUND))
+		return err_move(err, &e);
+	/* The task that we know is not there any more. */
+	modal_lease_doubt(lease);
+	if (modal_lease_reach(s, lease, ret_gone, err) < 0)
+		return -1;
+	return *ret_gone ? 0 : stage(s, lease, input, path, err);
+}
 
-	if (rc < 0 && err_is(&e, ERR_NOT_FOUND)) {
-		/* The task that we know is not there any more. */
-		err_clear(&e);
-		modal_lease_doubt(lease);
-		if (modal_lease_reach(s, lease, &gone, err) < 0)
-			return -1;
-		rc = gone ? 0 : stage(s, lease, p->stdin_data, path, &e);
-	}
+static int run(struct modal_session *s, struct modal_lease *lease, const struct execute_params *p, struct execute_result *ret,
+	       struct err *err)
+{
+	cleanup_free char *path = p->stdin_data ? stdin_path() : NULL;
+	cleanup_buf struct buf script = BUF_INIT(BUF_UNBOUNDED);
+	bool gone = lease->entry.ended;
+	int rc = 0;
+
+	if (write_script(s, p, path, &script, err) < 0)
+		return -1;
+	if (path && !gone)
+		rc = stage_somewhere(s, lease, p->stdin_data, path, &gone, err);
 	if (gone)
 		return refuse(s->op, GONE_TEXT, ret);
-	rc = rc < 0 ? err_move(err, &e) : run_script(s, lease, p, path, ret, err);
-
-	remove_file(s, lease, path);
+	if (rc == 0)
+		rc = run_script(s, lease, script.data, timeout_of(p, &s->config), ret, err);
+	if (path)
+		remove_file(s, lease, path);
 	return rc;
 }
 
@@ -199,12 +217,8 @@ int modal_execute(struct op *op, const struct execute_params *p, struct execute_
 	if (modal_session_open(&s, op, &p->base, err) < 0 || shell_check_env(p->env, err) < 0)
 		return -1;
 	struct modal_lease *lease = modal_lease_pin(&s, p->lease.provider_lease_id);
-	int rc;
+	int rc = run(&s, lease, p, ret, err);
 
-	if (lease->entry.ended)
-		rc = refuse(op, GONE_TEXT, ret);
-	else
-		rc = p->stdin_data ? run_with_stdin(&s, lease, p, ret, err) : run_script(&s, lease, p, NULL, ret, err);
 	modal_lease_unpin(&s, lease);
 	return rc;
 }

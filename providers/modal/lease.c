@@ -40,15 +40,6 @@ static void answer_lease(struct modal_session *s, struct modal_lease *lease, boo
 
 /* --- acquire, resume --- */
 
-static int set_up(struct modal_session *s, struct modal_lease *lease, struct err *err)
-{
-	bool gone;
-
-	if (modal_make_workspace(s, lease, s->config.workdir, &gone, err) < 0)
-		return -1;
-	return gone ? err_set(err, ERR_REMOTE, "Modal sandbox %s ended as soon as it was made", lease->id) : 0;
-}
-
 int modal_acquire_lease(struct op *op, const struct acquire_params *p, struct lease_result *ret, struct err *err)
 {
 	cleanup_modal_session struct modal_session s = {0};
@@ -66,7 +57,7 @@ int modal_acquire_lease(struct op *op, const struct acquire_params *p, struct le
 
 	lease->made_here = lease->known = true;
 	lease->expires_unix_ms = sandbox.expires_unix_ms;
-	int rc = set_up(&s, lease, err);
+	int rc = modal_make_workspace(&s, lease, s.config.workdir, NULL, err);
 
 	if (rc == 0)
 		answer_lease(&s, lease, /* resumed= */ false, ret);

@@ -10,7 +10,8 @@
  *	rpc.c      one call: its metadata, its repetitions, its error
  *	token.c    the session token of an account
  *	gate.c     one fetches what several wait for
- *	sandbox.c  a sandbox in the control plane: app, image, create, tags, look, terminate
+ *	image.c    app and image
+ *	sandbox.c  a sandbox in the control plane: create, tags, look, terminate
  *	router.c   the way into a sandbox: task, router, token, kept for each lease
  *	exec.c     one command in a sandbox
  *	files.c    a file in a sandbox
@@ -156,6 +157,8 @@ struct modal_fault {
 	int64_t retry_after_ms;  /* what the service asks for; -1: nothing */
 };
 
+#define MODAL_THROTTLES_MAX 1000 /* so often a call is repeated because the service asks for it */
+
 /* DEADLINE_EXCEEDED, UNAVAILABLE, CANCELLED, INTERNAL, UNKNOWN. */
 bool modal_is_passing(enum grpc_status status);
 /* The service says that it has done nothing. */
@@ -175,6 +178,20 @@ int modal_router_attempt(struct modal_session *s, const char *server, const char
 void modal_message_free_p(void *message);
 #define cleanup_message cleanup(modal_message_free_p)
 
+/* --- image.c --- */
+
+struct modal_purpose;
+
+/* *ret: the app's id, owned. It is made if it is missing. Waits. */
+int modal_app_get(struct modal_session *s, const struct modal_purpose *purpose, char **ret, struct err *err);
+/* *ret: the image's id, owned. Waits until it is built. */
+int modal_image_get(struct modal_session *s, const struct modal_purpose *purpose, const char *app_id, char **ret,
+		    struct err *err);
+/* A field that must be there. -1, ERR_PROTOCOL. */
+int modal_need_id(const char *value, const char *rpc, struct err *err);
+/* What it is the result of has ended. NULL: it has not. */
+bool modal_result_is_over(const Modal__GenericResult *result);
+
 /* --- sandbox.c --- */
 
 /* A sandbox and when it ends. */
@@ -190,6 +207,10 @@ struct modal_purpose {
 	void (*on_step)(void *arg, const char *code, const char *text); /* a step was taken; may be NULL */
 	void *arg;
 };
+
+/* A step was taken: for those who watch. */
+void modal_tell(const struct modal_purpose *purpose, const char *code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* Waits. Whatever fails, no sandbox is left, or the log says which. */
 int modal_sandbox_create(struct modal_session *s, const struct modal_purpose *purpose, struct modal_sandbox *ret,
@@ -228,7 +249,10 @@ struct modal_lease {
 void modal_lease_deinit(void *lease);
 /* Task and router are known after that. Waits. -1, ERR_NOT_FOUND: the sandbox has ended. */
 int modal_router_connect(struct modal_session *s, struct modal_lease *lease, struct err *err);
-/* As that, of a sandbox that is looked for first unless it is known to be there. *ret_gone: it is not. */
+/*
+ * As that, of a sandbox that is looked for first unless it is known to be there. *ret_gone: it is not. ret_gone NULL: that is an error
+ * (ERR_REMOTE) which says why.
+ */
 int modal_lease_reach(struct modal_session *s, struct modal_lease *lease, bool *ret_gone, struct err *err);
 /* What is known of it may not be true any more: it is asked for again. */
 void modal_lease_doubt(struct modal_lease *lease);
@@ -236,6 +260,7 @@ void modal_lease_doubt(struct modal_lease *lease);
 /* How often a call of the router was repeated. Zeroed is the start. */
 struct modal_retry {
 	unsigned count;
+	unsigned throttled; /* and so often because the service asked for it */
 	int64_t pause_ms;
 	bool refused; /* the last attempt was UNAUTHENTICATED */
 	unsigned access;
@@ -259,6 +284,7 @@ struct modal_command {
 	const char *script;  /* of sh -lc */
 	int64_t timeout_ms;  /* which the service keeps; 0: none */
 	int64_t patience_ms; /* of a command without one */
+	bool must_be_there;  /* a sandbox that has ended is an error, not `gone` */
 	bool can_be_killed;  /* it carries a mark by which it is found and ended when nobody waits for it any more */
 	/* Takes output; NULL: nobody reads it. May wait. */
 	int (*on_output)(void *arg, enum output_stream stream, const char *bytes, size_t n, struct err *err);
@@ -279,7 +305,9 @@ int modal_exec(struct modal_session *s, struct modal_lease *lease, const struct 
 	       struct err *err);
 /* Starts it and waits for nothing; never fails, and takes ms at most, also in a cancelled fiber. */
 void modal_exec_detached(struct modal_session *s, struct modal_lease *lease, const char *script, int64_t ms);
-/* Makes the directory. Waits. */
+/* -1, ERR_INVALID: the script is longer than the service takes. */
+int modal_script_check(const char *script, struct err *err);
+/* Makes the directory. ret_gone: as in modal_lease_reach. Waits. */
 int modal_make_workspace(struct modal_session *s, struct modal_lease *lease, const char *path, bool *ret_gone, struct err *err);
 
 /* --- files.c --- */

@@ -18,7 +18,7 @@ struct probe {
 	struct modal_session s;
 	struct modal_sandbox sandbox;
 	struct modal_lease *lease;
-	struct buf output; /* stdout, the start of it */
+	struct buf output; /* the start of what it printed */
 	int code;
 	json_t *diagnostics;
 };
@@ -48,12 +48,11 @@ static int on_output(void *arg, enum output_stream stream, const char *bytes, si
 static int run_command(struct probe *probe, struct err *err)
 {
 	cleanup_modal_exit struct modal_exit exit = {0};
-	struct modal_command command = {.script = COMMAND, .patience_ms = COMMAND_MS, .on_output = on_output, .arg = probe};
+	struct modal_command command = {
+		.script = COMMAND, .patience_ms = COMMAND_MS, .must_be_there = true, .on_output = on_output, .arg = probe};
 
 	if (modal_exec(&probe->s, probe->lease, &command, &exit, err) < 0)
 		return -1;
-	if (exit.gone)
-		return err_set(err, ERR_REMOTE, "Modal sandbox %s ended as soon as it was made", probe->sandbox.id);
 	if (exit.timed_out)
 		return err_set(err, ERR_REMOTE, "Deadline exceeded while waiting for exec %s", exit.exec_id);
 	probe->code = exit.code;
@@ -62,11 +61,9 @@ static int run_command(struct probe *probe, struct err *err)
 
 static int use_sandbox(struct probe *probe, struct err *err)
 {
-	bool gone;
-
 	probe->lease = modal_lease_pin(&probe->s, probe->sandbox.id);
 	probe->lease->made_here = probe->lease->known = true;
-	if (modal_make_workspace(&probe->s, probe->lease, probe->s.config.workdir, &gone, err) < 0)
+	if (modal_make_workspace(&probe->s, probe->lease, probe->s.config.workdir, NULL, err) < 0)
 		return -1;
 	note(probe, "info", "modal.workspace", "The workspace's directory is made.");
 	if (run_command(probe, err) < 0)

@@ -132,6 +132,9 @@ static int get_access(struct modal_session *s, struct modal_lease *lease, struct
 		return take_access(s, lease, answer, err);
 	if (fault.status == GRPC_FAILED_PRECONDITION)
 		return err_set(err, ERR_CONFLICT, "Command router access is not available for this sandbox");
+	/* Of the task. Whether the sandbox is there is another question. */
+	if (err_is(&e, ERR_NOT_FOUND))
+		e.kind = ERR_REMOTE;
 	return err_move(err, &e);
 }
 
@@ -164,24 +167,29 @@ int modal_lease_reach(struct modal_session *s, struct modal_lease *lease, bool *
 {
 	struct modal_state *state = op_state(s->op);
 	cleanup_err struct err e = ERR_INIT;
+	bool gone = false;
 
-	*ret_gone = false;
-	if (!lease->known) {
-		if (modal_sandbox_look(s, lease, lease->id, ret_gone, err) < 0)
-			return -1;
-		if (*ret_gone)
-			return 0;
+	if (ret_gone)
+		*ret_gone = false;
+	if (!lease->known && modal_sandbox_look(s, lease, lease->id, &gone, err) < 0)
+		return -1;
+	if (gone) {
+		err_set(&e, ERR_NOT_FOUND, "Sandbox %s has already completed", lease->id);
+	} else {
 		lease->known = true;
+		if (modal_router_connect(s, lease, &e) == 0) {
+			if (!lease->entry.ended)
+				lease_table_keep(&state->leases, lease);
+			return 0;
+		}
 	}
-	if (modal_router_connect(s, lease, &e) == 0) {
-		if (!lease->entry.ended)
-			lease_table_keep(&state->leases, lease);
-		return 0;
-	}
-	*ret_gone = err_is(&e, ERR_NOT_FOUND);
-	if (*ret_gone)
-		modal_lease_doubt(lease);
-	return *ret_gone ? 0 : err_move(err, &e);
+	if (!err_is(&e, ERR_NOT_FOUND))
+		return err_move(err, &e);
+	modal_lease_doubt(lease);
+	if (!ret_gone)
+		return err_set(err, ERR_REMOTE, "%s", err_text(&e));
+	*ret_gone = true;
+	return 0;
 }
 
 /* The token was refused: another one, unless somebody has fetched it meanwhile. */
@@ -246,13 +254,15 @@ int modal_router_pause(struct modal_session *s, struct modal_lease *lease, struc
 		err_clear(failure);
 		return expires_late ? 0 : renew(s, lease, retry->access, err);
 	}
+	if (fault->retry_after_ms >= 0 && retry->throttled++ < MODAL_THROTTLES_MAX)
+		return pause_before_next(fault->retry_after_ms, failure, err);
 	if (!modal_is_passing(fault->status) || retry->count >= backoff->retries)
 		return err_move(err, failure);
 	retry->count++;
 	retry->pause_ms = retry->pause_ms ? retry->pause_ms * 2 : backoff->first_ms;
 	if (retry->pause_ms > backoff->max_ms)
 		retry->pause_ms = backoff->max_ms;
-	return pause_before_next(fault->retry_after_ms > retry->pause_ms ? fault->retry_after_ms : retry->pause_ms, failure, err);
+	return pause_before_next(retry->pause_ms, failure, err);
 }
 
 int modal_router_perform(struct modal_session *s, struct modal_lease *lease, const struct modal_rpc *rpc, void *ret,

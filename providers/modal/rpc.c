@@ -2,6 +2,7 @@
 #include "modal.h"
 
 #include "base/str.h"
+#include "base/utf8.h"
 #include "http.h"
 
 #include <stdio.h>
@@ -11,7 +12,6 @@
 #define ROUTER "/modal.task_command_router.TaskCommandRouter/"
 #define CALL_MS 60000
 #define THROTTLE_MIN_MS 100
-#define THROTTLES_MAX 1000
 #define RETRY_POLICY "RPCRetryPolicy"
 
 static const struct modal_backoff control_backoff = {.retries = 3, .first_ms = 100, .max_ms = 1000};
@@ -70,13 +70,34 @@ struct stream {
 	const struct modal_rpc *rpc;
 };
 
+/* Texts are UTF-8 (proto3), which protobuf-c does not look at; none of ours is repeated. Deeper messages follow. */
+static bool has_valid_texts(const ProtobufCMessage *message)
+{
+	const ProtobufCMessageDescriptor *descriptor = message->descriptor;
+
+	for (unsigned i = 0; i < descriptor->n_fields; i++) {
+		const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
+		bool is_text = field->type == PROTOBUF_C_TYPE_STRING;
+
+		if (field->label == PROTOBUF_C_LABEL_REPEATED || !(is_text || field->type == PROTOBUF_C_TYPE_MESSAGE))
+			continue;
+		const void *member = *(void *const *)((const char *)message + field->offset);
+
+		if (member && !(is_text ? utf8_is_valid(member, strlen(member)) : has_valid_texts(member)))
+			return false;
+	}
+	return true;
+}
+
 static ProtobufCMessage *unpack(const struct modal_rpc *rpc, const char *bytes, size_t len, struct err *err)
 {
 	ProtobufCMessage *message = protobuf_c_message_unpack(rpc->answer, NULL, len, (const uint8_t *)bytes);
 
-	if (!message)
-		err_set(err, ERR_PROTOCOL, "Modal's answer to %s is malformed", rpc->name);
-	return message;
+	if (message && has_valid_texts(message))
+		return message;
+	modal_message_free_p(&message);
+	err_set(err, ERR_PROTOCOL, "Modal's answer to %s is malformed", rpc->name);
+	return NULL;
 }
 
 static int on_message(void *arg, const char *bytes, size_t len, struct err *err)
@@ -195,7 +216,7 @@ static int64_t pause_of(const struct modal_rpc *rpc, const struct modal_fault *f
 
 	if (fault->status == GRPC_OK || rpc->on_message)
 		return -1;
-	if (fault->retry_after_ms >= 0 && a->throttled < THROTTLES_MAX) {
+	if (fault->retry_after_ms >= 0 && a->throttled < MODAL_THROTTLES_MAX) {
 		a->throttled++;
 		return fault->retry_after_ms;
 	}

@@ -7,195 +7,17 @@
 #include <math.h>
 #include <string.h>
 
-#define BUILDER_VERSION "2024.10"
-#define JOIN_S 55
-#define JOIN_BREAKS_MAX 10
-#define JOIN_PAUSE_MS 250
 #define DISCARD_MS 15000
+#define DISCARD_CANCELLED_MS 2200 /* the worker waits */
 #define AGAIN_MS 300
 #define TERMINATE_CALL_MS 5000
 #define TERMINATE_PAUSE_MAX_MS 1000
 #define EXPIRY_MARGIN_S 5 /* creation takes its time, and only then the sandbox's begins */
 
-enum { RESULT_NONE, RESULT_SUCCESS, RESULT_FAILURE, RESULT_TERMINATED, RESULT_TIMEOUT };
-
 void modal_sandbox_deinit(struct modal_sandbox *sandbox)
 {
 	free(sandbox->id);
 	sandbox->id = NULL;
-}
-
-static void tell(const struct modal_purpose *purpose, const char *code, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void tell(const struct modal_purpose *purpose, const char *code, const char *format, ...)
-{
-	va_list ap;
-
-	if (!purpose->on_step)
-		return;
-	va_start(ap, format);
-	cleanup_free char *text = xvasprintf(format, ap);
-	va_end(ap);
-	purpose->on_step(purpose->arg, code, text);
-}
-
-/* A field that must be there. */
-static int need(const char *value, const char *rpc, struct err *err)
-{
-	return str_nonempty(value) ? 0 : err_set(err, ERR_PROTOCOL, "Modal answered %s without an id", rpc);
-}
-
-/* --- app --- */
-
-static int get_app(struct modal_session *s, const struct modal_purpose *purpose, char **ret, struct err *err)
-{
-	Modal__AppGetOrCreateRequest request = MODAL__APP_GET_OR_CREATE_REQUEST__INIT;
-	cleanup_message Modal__AppGetOrCreateResponse *answer = NULL;
-	struct modal_rpc rpc = {
-		.name = "AppGetOrCreate", .request = &request.base, .answer = &modal__app_get_or_create_response__descriptor};
-	struct modal_fault fault;
-	cleanup_err struct err e = ERR_INIT;
-
-	request.app_name = s->config.app_name;
-	request.environment_name = s->config.environment;
-	request.has_object_creation_type = true;
-	request.object_creation_type = 1; /* if it is missing */
-	if (modal_control(s, &rpc, NULL, &answer, &fault, &e) < 0) {
-		if (fault.status == GRPC_NOT_FOUND)
-			return err_set(err, ERR_NOT_FOUND, "App '%s' not found", s->config.app_name);
-		return err_move(err, &e);
-	}
-	if (need(answer->app_id, rpc.name, err) < 0)
-		return -1;
-	tell(purpose, "modal.app", "The app %s is there (%s).", s->config.app_name, answer->app_id);
-	*ret = xstrdup(answer->app_id);
-	return 0;
-}
-
-/* --- image --- */
-
-static int judge_build(const char *image_id, const Modal__GenericResult *result, struct err *err)
-{
-	switch (result->status) {
-	case RESULT_SUCCESS:
-		return 0;
-	case RESULT_FAILURE:
-		return err_set(err, ERR_REMOTE, "Image build for %s failed with the exception:\n%s", image_id,
-			       result->exception ? result->exception : "");
-	case RESULT_TERMINATED:
-		return err_set(err, ERR_REMOTE, "Image build for %s terminated due to external shut-down. Please try again.",
-			       image_id);
-	case RESULT_TIMEOUT:
-		return err_set(err, ERR_REMOTE, "Image build for %s timed out. Please try again with a larger timeout parameter.",
-			       image_id);
-	default:
-		return err_set(err, ERR_REMOTE, "Image build for %s failed with unknown status: %d", image_id,
-			       (int)result->status);
-	}
-}
-
-static bool is_over(const Modal__GenericResult *result)
-{
-	return result && result->status != RESULT_NONE;
-}
-
-struct build {
-	const char *image_id;
-	char *last_entry; /* owned */
-	bool over, moved;
-	int verdict;
-	struct err err;
-};
-
-static int on_build(void *arg, const ProtobufCMessage *message, struct err *err)
-{
-	struct build *b = arg;
-	const Modal__ImageJoinStreamingResponse *item = (const Modal__ImageJoinStreamingResponse *)message;
-
-	b->moved = true;
-	if (str_nonempty(item->entry_id)) {
-		free(b->last_entry);
-		b->last_entry = xstrdup(item->entry_id);
-	}
-	if (!is_over(item->result))
-		return 0;
-	b->over = true;
-	b->verdict = judge_build(b->image_id, item->result, &b->err);
-	return 1;
-}
-
-/* Until the build is over; a stream that breaks goes on behind the entry that came last. */
-static int join_build(struct modal_session *s, struct build *b, struct err *err)
-{
-	for (unsigned breaks = 0; !b->over;) {
-		Modal__ImageJoinStreamingRequest request = MODAL__IMAGE_JOIN_STREAMING_REQUEST__INIT;
-		char image_id[256], empty[] = "";
-		struct modal_rpc rpc = {
-			.name = "ImageJoinStreaming",
-			.request = &request.base,
-			.answer = &modal__image_join_streaming_response__descriptor,
-			.timeout_ms = (JOIN_S + 15) * 1000,
-			.on_message = on_build,
-			.arg = b,
-		};
-		struct modal_fault fault;
-		cleanup_err struct err e = ERR_INIT;
-
-		snprintf(image_id, sizeof(image_id), "%s", b->image_id);
-		request.image_id = image_id;
-		request.has_timeout = true;
-		request.timeout = JOIN_S;
-		request.last_entry_id = b->last_entry ? b->last_entry : empty;
-		b->moved = false;
-		int rc = modal_control(s, &rpc, NULL, NULL, &fault, &e);
-
-		if (b->moved)
-			breaks = 0;
-		if (rc == 0 && b->moved)
-			continue;
-		if (rc < 0 && (!modal_is_passing(fault.status) || ++breaks > JOIN_BREAKS_MAX))
-			return err_move(err, &e);
-		if (fiber_sleep(JOIN_PAUSE_MS, err) < 0)
-			return -1;
-	}
-	return b->verdict < 0 ? err_move(err, &b->err) : 0;
-}
-
-static int get_image(struct modal_session *s, const struct modal_purpose *purpose, const char *app_id, char **ret,
-		     struct err *err)
-{
-	cleanup_free char *command = xasprintf("FROM %s", s->config.image);
-	cleanup_free char *app = xstrdup(app_id);
-	char builder[] = BUILDER_VERSION, *commands[] = {command};
-	Modal__Image image = MODAL__IMAGE__INIT;
-	Modal__ImageGetOrCreateRequest request = MODAL__IMAGE_GET_OR_CREATE_REQUEST__INIT;
-	cleanup_message Modal__ImageGetOrCreateResponse *answer = NULL;
-	struct modal_rpc rpc = {
-		.name = "ImageGetOrCreate", .request = &request.base, .answer = &modal__image_get_or_create_response__descriptor};
-
-	image.n_dockerfile_commands = 1;
-	image.dockerfile_commands = commands;
-	request.image = &image;
-	request.app_id = app;
-	request.builder_version = builder;
-	if (modal_control(s, &rpc, NULL, &answer, NULL, err) < 0 || need(answer->image_id, rpc.name, err) < 0)
-		return -1;
-	if (is_over(answer->result)) {
-		if (judge_build(answer->image_id, answer->result, err) < 0)
-			return -1;
-	} else {
-		struct build b = {.image_id = answer->image_id};
-		int rc = join_build(s, &b, err);
-
-		free(b.last_entry);
-		err_clear(&b.err);
-		if (rc < 0)
-			return -1;
-	}
-	tell(purpose, "modal.image", "The image %s is built (%s).", s->config.image, answer->image_id);
-	*ret = xstrdup(answer->image_id);
-	return 0;
 }
 
 /* --- tags --- */
@@ -256,6 +78,11 @@ static int set_tags(struct modal_session *s, struct tags *t, const char *id, str
 
 /* --- create --- */
 
+static uint32_t whole_seconds(double seconds)
+{
+	return seconds < UINT32_MAX ? (uint32_t)seconds : UINT32_MAX;
+}
+
 /* How long it may live. -1, ERR_INVALID: not at all. */
 static int lifetime(const struct modal_session *s, const struct modal_purpose *purpose, uint32_t *ret, struct err *err)
 {
@@ -270,7 +97,7 @@ static int lifetime(const struct modal_session *s, const struct modal_purpose *p
 				       EXPIRY_MARGIN_S + 1);
 		seconds = fmin(seconds, left);
 	}
-	*ret = seconds < UINT32_MAX ? (uint32_t)seconds : UINT32_MAX;
+	*ret = whole_seconds(seconds);
 	return 0;
 }
 
@@ -311,7 +138,7 @@ static void fill_creation(struct creation *c, const struct modal_session *s, con
 	c->definition.network_access = &c->network;
 	if (!isnan(config->idle_timeout_ms)) {
 		c->definition.has_idle_timeout_secs = true;
-		c->definition.idle_timeout_secs = (uint32_t)(config->idle_timeout_ms / 1000);
+		c->definition.idle_timeout_secs = whole_seconds(config->idle_timeout_ms / 1000);
 	}
 	c->request.app_id = c->app_id;
 	c->request.definition = &c->definition;
@@ -335,10 +162,15 @@ static int send_create(struct modal_session *s, struct creation *c, char **ret, 
 
 		return err_set(err, ERR_CONFLICT, "%s", details ? details + 2 : err_text(&e));
 	}
-	if (need(answer->sandbox_id, rpc.name, err) < 0)
+	if (modal_need_id(answer->sandbox_id, rpc.name, err) < 0)
 		return -1;
 	*ret = xstrdup(answer->sandbox_id);
 	return 0;
+}
+
+static int64_t discard_limit(void)
+{
+	return fiber_is_cancelled() ? DISCARD_CANCELLED_MS : DISCARD_MS;
 }
 
 /*
@@ -353,7 +185,7 @@ static void discard_unknown(struct modal_session *s, struct creation *c, const s
 	struct fiber_scope scope;
 	int rc = -1;
 
-	shield_enter(&scope, DISCARD_MS);
+	shield_enter(&scope, discard_limit());
 	do {
 		err_clear(&e);
 		rc = send_create(s, c, &id, &fault, &e);
@@ -387,7 +219,7 @@ int modal_sandbox_create(struct modal_session *s, const struct modal_purpose *pu
 
 	*ret = (struct modal_sandbox){0};
 	if (modal_config_check_create(&s->config, err) < 0 || lifetime(s, purpose, &seconds, err) < 0 ||
-	    get_app(s, purpose, &c.app_id, err) < 0 || get_image(s, purpose, c.app_id, &c.image_id, err) < 0)
+	    modal_app_get(s, purpose, &c.app_id, err) < 0 || modal_image_get(s, purpose, c.app_id, &c.image_id, err) < 0)
 		goto out;
 	/* The image may have taken its time. */
 	if (lifetime(s, purpose, &seconds, err) < 0)
@@ -398,7 +230,7 @@ int modal_sandbox_create(struct modal_session *s, const struct modal_purpose *pu
 	ret->expires_unix_ms = modal_unix_now_ms() + (int64_t)seconds * 1000;
 	if (purpose->requested_expires_unix_ms >= 0 && ret->expires_unix_ms > purpose->requested_expires_unix_ms)
 		ret->expires_unix_ms = purpose->requested_expires_unix_ms;
-	tell(purpose, "modal.sandbox", "The sandbox %s is made.", ret->id);
+	modal_tell(purpose, "modal.sandbox", "The sandbox %s is made.", ret->id);
 	rc = set_tags(s, &c.tags, ret->id, err);
 	if (rc < 0)
 		modal_sandbox_discard(s, ret->id);
@@ -421,7 +253,7 @@ int modal_sandbox_call(struct modal_session *s, const struct modal_lease *lease,
 		       struct modal_fault *fault, struct err *err)
 {
 	const char *name = rpc->name;
-	struct modal_fault own;
+	struct modal_fault own = {0};
 	struct modal_fault *f = fault ? fault : &own;
 
 	if (!(lease ? lease->made_here : true) && !is_first_generation(id)) {
@@ -452,7 +284,7 @@ int modal_sandbox_look(struct modal_session *s, const struct modal_lease *lease,
 	*ret_gone = false;
 	request.sandbox_id = sandbox_id;
 	if (modal_sandbox_call(s, lease, id, &rpc, &answer, &fault, &e) == 0) {
-		*ret_gone = is_over(answer->result);
+		*ret_gone = modal_result_is_over(answer->result);
 		return 0;
 	}
 	*ret_gone = fault.status == GRPC_NOT_FOUND;
@@ -504,7 +336,7 @@ int modal_sandbox_terminate(struct modal_session *s, const struct modal_lease *l
 {
 	struct fiber_scope scope;
 
-	shield_enter(&scope, ms + TERMINATE_CALL_MS);
+	shield_enter(&scope, fiber_is_cancelled() ? ms : ms + TERMINATE_CALL_MS);
 	int rc = terminate_within(s, lease, id, ms, err);
 
 	/* The shield's own end is no deadline of the request. */
@@ -518,7 +350,7 @@ void modal_sandbox_discard(struct modal_session *s, const char *id)
 {
 	cleanup_err struct err err = ERR_INIT;
 
-	if (modal_sandbox_terminate(s, NULL, id, DISCARD_MS, &err) < 0)
+	if (modal_sandbox_terminate(s, NULL, id, discard_limit(), &err) < 0)
 		op_log(s->op, LOG_LEVEL_ERROR, NULL, "Modal sandbox %s could not be terminated and may still be running: %s", id,
 		       err_text(&err));
 }

@@ -81,6 +81,9 @@ class Emulator:
     def drop_tokens(self):
         self.control("POST", "tokens", {})
 
+    def go_away(self):
+        self.control("POST", "goaway", {})
+
     def state(self):
         return self.control("GET", "state")
 

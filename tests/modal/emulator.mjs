@@ -117,6 +117,9 @@ class Call {
     else if (way === "garbage") {
       await this.send(frame(Buffer.from([0x0a, 0x7f, 1])));
       this.finish(0);
+    } else if (way === "raw") {
+      await this.send(frame(Buffer.from(value, "base64")));
+      this.finish(0);
     } else if (way === "compressed") {
       const bytes = frame(answer);
       bytes[0] = 1;

@@ -21,12 +21,13 @@
  *   half          it ends with status 0 in the middle of a message
  *   empty         it ends with status 0 and no message
  *   garbage       a message that is none
+ *   raw           these bytes (base64) as the message
  *   compressed    the message says that it is compressed
  *   stall         no answer (or no more of it), until the client goes away or the faults are cleared
  *   delayMs       the right answer, late
  *   answer        this answer instead (of a unary call)
  */
-const WAYS = ["status", "http", "rst", "reset", "goaway", "end", "half", "empty", "garbage", "compressed", "stall", "delayMs", "answer"];
+const WAYS = ["status", "http", "rst", "reset", "goaway", "end", "half", "empty", "garbage", "raw", "compressed", "stall", "delayMs", "answer"];
 const OTHERS = ["rpc", "body", "skip", "times", "after", "at", "retryAfter"];
 
 class Rule {

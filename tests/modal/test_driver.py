@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""wire: modal. What a command costs, output as it comes, deadlines, tokens, and a service that misbehaves."""
+"""wire: modal. What a command costs, output as it comes, deadlines, and the ends of leases."""
 
 import os
 import re
@@ -9,6 +9,11 @@ from driver import EXECUTE, LOOK, check_includes, result, session
 from harness import COMPANY, OTHER_COMPANY, check, check_equal, check_match, main, test, wait_until
 
 UNAVAILABLE, INTERNAL = 14, 13
+PROFILES = ('if [ -f /etc/profile ]; then . /etc/profile >/dev/null 2>&1 || true; fi && '
+            'if [ -f "$HOME/.profile" ]; then . "$HOME/.profile" >/dev/null 2>&1 || true; fi && '
+            'if [ -f "$HOME/.bash_profile" ]; then . "$HOME/.bash_profile" >/dev/null 2>&1 || true; '
+            'elif [ -f "$HOME/.bashrc" ]; then . "$HOME/.bashrc" >/dev/null 2>&1 || true; fi && '
+            'if [ -f "$HOME/.zprofile" ]; then . "$HOME/.zprofile" >/dev/null 2>&1 || true; fi && ')
 GONE = result(1, "", "Modal sandbox lease is no longer available.\n")
 
 
@@ -63,6 +68,19 @@ def the_creation_is_the_documented_one():
                                                                    "paperclip-reuse-lease"])
         for request in s.m.requests("ImageGetOrCreate"):
             check_equal(request["request"]["builder_version"], "2024.10")
+
+
+@test
+def the_script_is_the_documented_one():
+    with session() as s:
+        lease = s.acquire()
+        for more, start, end in (
+                ({"env": {"B": "x y'", "N": 5, "A": "", "L": None}}, "cd '/' && ", """exec env B='x y'"'"'' A='' 'true'"""),
+                ({"cwd": ""}, "", "exec 'true'"), ({"cwd": None}, f"cd '{s.workdir}' && ", "exec 'true'"), ({"env": {"N": 1}}, "cd '/' && ", "exec 'true'")):
+            check_equal(s.execute(lease, "true", [], more), result())
+            script = s.scripts()[-1]
+            check(script.endswith(f"; fi && {start}{end}"), script)
+        check_equal(script[:len(PROFILES)], PROFILES)
 
 
 @test
@@ -226,6 +244,9 @@ def exit_codes_and_signals():
         check_equal(s.sh(lease, "cd /none/there", more={"cwd": "/none"})["exitCode"] > 0, True)
         s.m.fault(rpc="TaskExecWait", answer={})
         check_equal(s.w.error(s.send_execute(lease, "true"))["message"], "Unexpected exit status")
+        since = len(s.m.calls())
+        s.w.error(s.send_execute(lease, "x" * 70000, [], {"stdin": "x"}))
+        check_equal(s.m.calls(since), [])
         error = s.w.error(s.send_execute(lease, "x" * 70000))
         check_match(error["message"], r"Total length of CMD arguments must be less than 65536 bytes \(ARG_MAX\)\. Got \d+ bytes\.")
 
@@ -255,7 +276,11 @@ def a_service_that_says_nothing_more_ends_in_a_timeout_soon_after_the_deadline()
         lease = s.acquire()
         s.m.fault(rpc="TaskExec(Wait|StdioRead)", stall=True, times=None)
         began = time.monotonic()
-        check_equal(s.execute(lease, "true", [], {"timeoutMs": 1000})["timedOut"], True)
+        keys = [s.send_execute(lease, "true", [], {"timeoutMs": 1000})]
+        s.m.fault(rpc="TaskExecStart", body="'late'", stall=True, times=None)
+        keys.append(s.send_execute(lease, "late", [], {"timeoutMs": 1000}))
+        for key in keys:
+            check_equal(s.w.result(key)["timedOut"], True)
         check(time.monotonic() - began < 30, "long after the deadline")
         s.m.clear_faults()
 
@@ -280,174 +305,6 @@ def what_a_command_that_was_given_up_has_started_is_ended():
         s.m.wait_for(lambda m: m.state()["running"] == 0, "the command has ended")
         os.unlink(mark)
         check_equal(s.m.live(), [lease["providerLeaseId"]])
-
-
-# --- tokens ---
-
-
-@test
-def tokens_that_were_taken_back_are_fetched_again():
-    with session() as s:
-        lease = s.acquire()
-        s.m.drop_tokens()
-        check_equal(s.sh(lease, "echo hi"), result(stdout="hi\n"))
-        s.m.drop_tokens()
-        s.lease_call("ReleaseLease", lease)
-        s.no_live()
-
-
-@test
-def a_session_token_is_fetched_once_for_an_account_and_again_before_it_ends():
-    with session() as s:
-        keys = [s.send_acquire(environment=f"env-{n}") for n in range(5)]
-        for key in keys:
-            s.w.result(key)
-        check_equal(len(s.m.requests("AuthTokenGet")), 1)
-        s.acquire(company=OTHER_COMPANY)
-        check_equal(len(s.m.requests("AuthTokenGet")), 2)
-    with session() as s:
-        s.m.behave(tokenLifeS=1)
-        for _ in range(2):
-            s.acquire()
-            time.sleep(1.1)
-        check_equal(len(s.m.requests("AuthTokenGet")), 2)
-
-
-@test
-def a_router_token_that_expires_is_fetched_again_by_one_of_many():
-    with session() as s:
-        s.m.behave(routerLifeS=1)
-        lease = s.acquire()
-        time.sleep(1.1)
-        s.m.behave()
-        keys = [s.send_execute(lease, "echo", ["hi"]) for _ in range(10)]
-        for key in keys:
-            check_equal(s.w.result(key)["stdout"], "hi\n")
-        check_equal(len(s.m.requests("TaskGetCommandRouterAccess")), 2)
-
-
-@test
-def refused_credentials_say_so():
-    with session() as s:
-        error = s.error("AcquireLease", {"runId": "r"}, tokenSecret="wrong-secret")
-        check_equal((error["code"], error["message"]), (16, "/modal.client.ModalClient/AuthTokenGet UNAUTHENTICATED: Token validation failed"))
-        check_equal(len(s.m.requests()), 1)
-        s.m.fault(rpc="AppGetOrCreate", status=[7, "bad secret test-secret!"])
-        check_match(s.error("AcquireLease", {"runId": "r"})["message"], r".*PERMISSION_DENIED: bad secret \*\*\*!")
-
-
-# --- a service that misbehaves ---
-
-
-@test
-def calls_are_repeated_where_that_may_help_and_nowhere_else():
-    with session() as s:
-        for way in ({"status": [UNAVAILABLE, "x"]}, {"status": [2, ""]}, {"rst": 2}, {"http": 503}, {"end": True}, {"goaway": 0}):
-            since = len(s.m.calls())
-            s.m.fault(rpc="AppGetOrCreate", **way)
-            s.acquire()
-            check_equal(len(s.m.requests("AppGetOrCreate", since=since)), 2, f"{way}")
-        for way, text in (({"status": [9, "a b"]}, "FAILED_PRECONDITION: a b"), ({"http": 404}, "UNIMPLEMENTED: Received HTTP status code 404"),
-                          ({"empty": True}, "UNIMPLEMENTED: No message received"), ({"status": [8, ""]}, "RESOURCE_EXHAUSTED: ")):
-            since = len(s.m.calls())
-            s.m.fault(rpc="AppGetOrCreate", **way)
-            check_match(s.error("AcquireLease", {"runId": "r"})["message"], ".*AppGetOrCreate " + re.escape(text))
-            check_equal(len(s.m.requests("AppGetOrCreate", since=since)), 1, f"{way}")
-        s.m.fault(rpc="AppGetOrCreate", status=[5, "nothing"])
-        check_equal(s.error("AcquireLease", {"runId": "r"})["message"], "App 'paperclip-app' not found")
-
-
-@test
-def a_pause_that_the_service_asks_for_is_kept():
-    with session() as s:
-        s.m.fault(rpc="SandboxCreate", status=[8, "slow down"], retryAfter=0.2, times=5)
-        s.acquire()
-        check_equal([one["metadata"].get("x-throttle-retry-attempt") for one in s.m.requests("SandboxCreate")], [None, "1", "2", "3", "4", "5"])
-
-
-@test
-def an_image_is_waited_for_and_its_failures_have_their_texts():
-    with session() as s:
-        s.m.behave(images={"node:20": {"joins": 3}, "bad": {"joins": 2, "status": 2, "exception": "no such image"}, "shut": {"status": 3},
-                           "slow": {"status": 4}, "odd": {"joins": 1, "status": 6}})
-        s.m.fault(rpc="ImageJoinStreaming", reset=True, skip=1)
-        s.acquire()
-        s.m.fault(rpc="ImageJoinStreaming", status=[UNAVAILABLE, "x"])
-        s.acquire()
-        for image, text in (("bad", "failed with the exception:\nno such image"), ("slow", "timed out. Please try again with a larger timeout parameter."),
-                            ("shut", "terminated due to external shut-down. Please try again."), ("odd", "failed with unknown status: 6")):
-            check_match(s.error("AcquireLease", {"runId": "r"}, image=image)["message"], r"Image build for im-\w+ " + re.escape(text))
-        check_equal(s.m.state()["created"], 2)
-
-
-@test
-def a_task_that_is_not_there_yet_is_asked_for_again():
-    with session() as s:
-        s.m.behave(taskPolls=1)
-        s.acquire()
-        check_equal(len(s.m.requests("SandboxGetTaskId")), 2)
-
-
-@test
-def tags_that_cannot_be_set_are_a_warning():
-    with session() as s:
-        s.m.fault(rpc="SandboxTagsSet", status=[7, "no tags"])
-        lease = s.acquire()
-        check_equal(s.warnings(), [f"Failed to set tags on Modal sandbox {lease['providerLeaseId']}: "
-                                   "/modal.client.ModalClient/SandboxTagsSet PERMISSION_DENIED: no tags"])
-
-
-@test
-def a_sandbox_that_runs_as_another_task_is_found_again():
-    with session() as s:
-        lease = s.acquire()
-        for stdin in ({}, {"stdin": "x"}):
-            s.m.move(lease["providerLeaseId"])
-            check_equal(s.execute(lease, "cat" if stdin else "true", [], stdin)["exitCode"], 0)
-
-
-@test
-def a_sandbox_that_dies_under_a_command_says_so():
-    with session() as s:
-        lease = s.acquire()
-        key = s.send_execute(lease, "sh", ["-c", "echo up; exec sleep 1000"])
-        s.w.until(lambda: s.w.live_text(key) == "up\n", "it runs")
-        s.m.fault(rpc="TaskExec.*", status=[5, "task not found"], times=None)
-        s.m.end(lease["providerLeaseId"])
-        message = s.w.answer(key)
-        if "error" in message:
-            check_match(message["error"]["message"], "Modal sandbox .* ended while the command was running: .*")
-        else:
-            check_equal(message["result"]["exitCode"], 137)
-        s.m.clear_faults()
-        check_equal(s.execute(lease, "true"), GONE)
-        check_equal(s.lease_call("ResumeLease", lease, reuseLease=True), {"providerLeaseId": None, "metadata": {"expired": True}})
-        check_equal(s.call("RealizeWorkspace", {"lease": {"providerLeaseId": lease["providerLeaseId"]}, "workspace": {"localPath": "/l"}}),
-                    {"cwd": "/l", "metadata": {"provider": "modal", "remoteCwd": "/l"}})
-
-
-@test
-def a_file_that_cannot_be_written_fails_at_once_with_its_reason():
-    with session() as s:
-        lease = s.acquire()
-        s.m.fault(rpc="ContainerFilesystemExecGetOutput", status=[UNAVAILABLE, "x"], times=3)
-        check_equal(s.execute(lease, "cat", [], {"stdin": "x"})["stdout"], "x")
-        since = len(s.m.calls())
-        s.m.fault(rpc="ContainerFilesystemExec", body="file_write", status=[9, "No space left on device"])
-        check_match(s.w.error(s.send_execute(lease, "cat", [], {"stdin": "x"}))["message"], ".*No space left on device")
-        check_equal(len(s.m.requests("ContainerFilesystemExec", since=since)), 3)
-        check_equal(s.scripts(since)[-1][:6], "rm -f ")
-        s.m.wait_for(lambda m: m.state()["openFiles"] == 0, "the file is closed")
-
-
-@test
-def ids_of_the_second_generation_are_called_by_its_names():
-    with session() as s:
-        check_equal(s.lease_call("ResumeLease", "sb2-other", reuseLease=True)["metadata"], {"expired": True})
-        check_equal(s.m.calls()[-1], "SandboxWaitV2")
-        s.m.behave(firstGenerationOnly=True)
-        check_equal(s.lease_call("DestroyLease", "sb2-other"), None)
-        check_equal(s.m.calls()[-2:], ["SandboxTerminateV2", "SandboxTerminate"])
 
 
 # --- the ends of leases ---

@@ -3,7 +3,7 @@
 table run at once, each in a sandbox of its own: a fault is found by the name of its case in the call."""
 
 from driver import session
-from harness import check, check_equal, main, test
+from harness import check, check_equal, check_match, main, test
 
 # Each twice where it makes a difference: the service has carried the call out, or it has not.
 LOST = [{"reset": True}, {"reset": True, "after": True}, {"rst": 2}, {"rst": 8, "after": True}, {"goaway": 0}, {"goaway": 2, "after": True},
@@ -84,8 +84,10 @@ def each_later_step_that_fails_leaves_no_sandbox():
 def a_sandbox_that_is_dead_from_the_start_is_an_error():
     with session() as s:
         s.m.fault(rpc="SandboxGetTaskId", answer={"task_id": "ta-1", "task_result": {"status": 2, "exception": "no capacity"}})
-        message = s.error("AcquireLease", {"runId": "r"})["message"]
-        check(message, "no text")
+        check_match(s.error("AcquireLease", {"runId": "r"})["message"], r'Sandbox sb-\w+ has already completed with result: exception:"no capacity"')
+        s.no_live()
+        s.m.fault(rpc="SandboxGetTaskId", answer={"task_id": "ta-1", "task_result": {"status": 1}})
+        check_match(s.call("Probe")["metadata"]["error"], r"Sandbox sb-\w+ has already completed")
         s.no_live()
 
 
