@@ -132,6 +132,16 @@ static int set_upload_error(const struct http_response *response, struct err *er
 	}
 }
 
+/* A success lists the files: anything else is another's, such as a login page's. */
+static int check_upload(const struct http_response *response, struct err *err)
+{
+	cleanup_json json_t *json = NULL;
+
+	if (http_response_json(response, &json, NULL) == 0 && json_is_array(json))
+		return 0;
+	return err_set(err, ERR_PROTOCOL, "%d: the answer to an upload does not name the file", response->status);
+}
+
 static int upload(struct op *op, const struct e2b_client *c, const struct e2b_sandbox *s, const char *url, const char *type,
 		  const struct http_piece *pieces, size_t count, struct err *err)
 {
@@ -152,7 +162,7 @@ static int upload(struct op *op, const struct e2b_client *c, const struct e2b_sa
 	request.headers = headers;
 	if (http_perform(worker_http(op_worker(op)), &request, &response, &e) < 0)
 		return e2b_set_fetch_error(err, &e, "");
-	return http_is_success(&response) ? 0 : set_upload_error(&response, err);
+	return http_is_success(&response) ? check_upload(&response, err) : set_upload_error(&response, err);
 }
 
 int e2b_envd_upload(struct op *op, const struct e2b_client *c, const struct e2b_sandbox *s, const char *path,

@@ -134,7 +134,8 @@ static void end_tree(struct e2b_run *run, int64_t ms)
 	if (run->pid == 0)
 		return;
 	cleanup_free char *script = xasprintf("%send %lld", functions, (long long)run->pid);
-	if (run_script(run, script, (double)(ms - ms / SIGNAL_PART), NULL) < 0)
+	int64_t script_ms = ms - ms / SIGNAL_PART;
+	if (run_script(run, script, (double)script_ms, NULL) < 0)
 		(void)e2b_envd_kill(run->op, run->client, run->sandbox, run->pid, ms, NULL);
 }
 
