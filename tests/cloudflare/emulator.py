@@ -62,7 +62,7 @@ class Events:
 
 
 class Cloudflare(Server):
-    name = "bridge.test"
+    names = ("bridge.test",)
 
     def begin(self):
         self.bridge = Bridge(self.key, self.place)

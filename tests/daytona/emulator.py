@@ -46,7 +46,7 @@ def routes(service):
 
 
 class Daytona(Server):
-    name = "daytona.test"
+    names = ("daytona.test",)
 
     def begin(self):
         self.service = Service(self.place)

@@ -1,6 +1,7 @@
 """E2B's two HTTP services on a loopback port, for tests (tests/lib/emulation/server.py). Novita's are the same without /v2.
 
-The API is below /api, envd at the root, told apart by the header E2b-Sandbox-Id; over TLS they are https://e2b.test. Commands really run.
+The API is below /api, or at a host whose name begins with api.; envd is at the root, its sandbox named by the header E2b-Sandbox-Id. Over
+TLS they are https://e2b.test, or where their domain says. Commands really run.
 
     POST   /control/behave       {"envdVersion", "split", "forgets", "domain", "page", "ignoresFilter"} (sandboxes.py)
     POST   /control/destroy      {"id"}: a sandbox is killed behind its owner's back
@@ -26,7 +27,7 @@ DEAD = "The sandbox was not found"
 
 
 class E2b(Server):
-    name = "e2b.test"
+    names = ("e2b.test", "*.e2b.test", "api.e2b.app", "sandbox.e2b.app", "*.sandbox.novita.ai")
 
     def begin(self):
         self.service = Service(self.place)
@@ -47,7 +48,7 @@ class E2b(Server):
 
     def answer(self, request):
         try:
-            if request.parts[:1] == ["api"]:
+            if request.parts[:1] == ["api"] or request.headers.get("host", "").startswith("api."):
                 if request.headers.get("x-api-key") != self.key:
                     raise Refused(401, "Invalid API key, please visit https://e2b.dev/docs/api-key for more information.\n"
                                        "Cannot get the team for the given API key")
@@ -74,7 +75,7 @@ class E2b(Server):
         return sandbox.envd.answer(request)
 
     def api(self, request):
-        service, parts = self.service, request.parts[1:]
+        service, parts = self.service, request.parts[request.parts[0] == "api":]
         new = parts[:1] == ["v2"]
         if new:
             parts = parts[1:]

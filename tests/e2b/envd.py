@@ -87,10 +87,10 @@ class Process:
 
     def read(self, name):
         pipe = getattr(self.process, name)
-        while True:
-            ready, _, _ = select.select([pipe, self.cut[0]], [], [])
-            if pipe not in ready:
-                break
+        poller = select.poll()
+        poller.register(pipe, select.POLLIN)
+        poller.register(self.cut[0], select.POLLIN)
+        while any(fd == pipe.fileno() for fd, _ in poller.poll()):
             data = os.read(pipe.fileno(), PIECE)
             if not data:
                 break
@@ -119,12 +119,16 @@ class Process:
             self.ended_at = time.monotonic()
             for events in self.followers:
                 events.put(self.end)
+            for fd in self.cut:
+                os.close(fd)
 
     def signal(self, number):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-        if number == signal.SIGKILL:
-            with contextlib.suppress(OSError):
+        with self.lock:
+            if self.end:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+            if number == signal.SIGKILL:
                 os.write(self.cut[1], b"x")
 
     def end_group(self):

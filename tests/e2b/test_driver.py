@@ -6,7 +6,7 @@ import json
 import os
 import re
 
-from driver import KEY, result, session, started
+from driver import KEY, envelope_of, result, session, started
 from harness import COMPANY, OTHER_COMPANY, check, check_equal, check_match, main, test
 
 PROFILES = (
@@ -184,8 +184,11 @@ def operations_cost_the_documented_number_of_requests():
         cost(lambda: s.call("RealizeWorkspace", {"lease": {}, "workspace": {}}), 0)
         cost(lambda: s.lease_call("ReleaseLease", lease, reuseLease=True), 1)
         cost(lambda: s.lease_call("ResumeLease", lease), 4)
+        s.lease_call("ReleaseLease", lease, reuseLease=True)
         cost(lambda: s.lease_call("DestroyLease", lease), 1)
-        cost(lambda: s.call("ReleaseLease", {"providerLeaseId": None}), 0)
+        s.no_live()
+        for method in ("ReleaseLease", "DestroyLease"):
+            cost(lambda: s.call(method, {"providerLeaseId": None}), 0)
         cost(lambda: s.execute(None, "true"), 0)
 
 
@@ -238,17 +241,52 @@ def only_a_proven_not_found_is_expired():
             s.e.fault(path="/connect$", times=None, **way)
             s.error("ResumeLease", {"providerLeaseId": lease})
             s.e.clear_faults()
-        for way in ({"status": 502, "reply": {"code": 502}}, {"status": 503}, {"status": 500}, {"reset": True}):
-            s.e.fault(path="Process/Start", times=None, **way)
-            s.error("ResumeLease", {"providerLeaseId": lease})
+        ways = ({"status": 502, "reply": {"code": 502}}, {"status": 503}, {"status": 500}, {"reset": True})
+        leases = [s.acquire(template=f"t{number}") for number in range(len(ways))]
+        for times in (None, 1):
+            s.e.faults([{"of": f"t{number}", "path": "Process/Start", "times": times, **way} for number, way in enumerate(ways)])
+            answers = [s.w.answer(key) for key in [s.send("ResumeLease", {"providerLeaseId": each}) for each in leases]]
             s.e.clear_faults()
-            check_equal(s.e.live(), [lease])
-            s.e.fault(path="Process/Start", times=1, **way)
-            check_equal(s.lease_call("ResumeLease", lease)["providerLeaseId"], lease)
+            check_equal(["error" in answer for answer in answers], [times is None] * len(ways), f"{answers}")
+            check_equal(sorted(s.e.live()), sorted([lease, *leases]))
         s.e.fault(path="/connect$", status=200, reply={"sandboxID": lease, "envdVersion": "0.6.13"})
         s.e.fault(path="/timeout$", status=204)
         s.e.destroy(lease)
         check_equal(s.lease_call("ResumeLease", lease), gone)
+
+
+@test
+def what_may_be_done_twice_is_after_a_fault_that_passes():
+    ways = [{"reset": True}, {"reset": True, "after": True}, {"close": True}, {"truncate": 0}, {"status": 429}, {"status": 500},
+            {"status": 502, "reply": "<html>"}, {"status": 503}]
+    with session() as s:
+        leases = [s.acquire(reuseLease=True, template=f"t{number}") for number in range(len(ways))]
+        for method, path, more in (("ReleaseLease", "/pause$", {"reuseLease": True}), ("ResumeLease", "/connect$", {}), ("ResumeLease", "/timeout$", {}),
+                                   ("DestroyLease", "/sandboxes/", {})):
+            s.e.faults([{"of": f"t{number}", "path": path, **way} for number, way in enumerate(ways) if path == "/connect$" or way != {"truncate": 0}])
+            keys = [s.send(method, {"providerLeaseId": lease, "cancelActiveWork": True}, **more) for lease in leases]
+            for lease, way, key in zip(leases, ways, keys):
+                got = s.w.result(key)
+                check_equal((got["providerLeaseId"], got.get("state", "stopped")), (lease, "destroyed" if method == "DestroyLease" else "stopped"), f"{path} {way}")
+            s.e.clear_faults()
+        s.no_live()
+
+
+@test
+def a_lifetime_that_cannot_be_set_stops_no_command():
+    with session() as s:
+        lease = s.acquire()
+        for way in ({"status": 400}, {"status": 404, "reply": {"code": 404, "message": "gone"}}, {"status": 401}):
+            s.e.fault(path="/timeout$", **way)
+            check_equal(s.execute(lease, "echo", ["x"]), result(0, "x\n"))
+
+
+@test
+def the_token_of_the_sandbox_is_kept_where_connect_does_not_repeat_it():
+    with session() as s:
+        lease = s.acquire()
+        s.e.fault(path="/connect$", merge={"envdAccessToken": None})
+        check_equal(s.execute(lease, "echo", ["x"]), result(0, "x\n"))
 
 
 @test
@@ -393,7 +431,11 @@ def a_command_without_a_limit_has_none():
     with session() as s:
         lease = s.acquire()
         check_equal(s.execute(lease, "echo", ["x"], {"timeoutMs": 0}), result(0, "x\n"))
-        check("connect-timeout-ms" not in s.e.requests("POST", "Process/Start")[-1]["headers"], "a limit was sent")
+        start = s.e.requests("POST", "Process/Start")[-1]
+        check("connect-timeout-ms" not in start["headers"], "a limit was sent")
+        check("cwd" not in envelope_of(start)["process"], "a directory that nobody named")
+        s.execute(lease, "true", [], {"cwd": ""})
+        check_equal(envelope_of(s.e.requests("POST", "Process/Start")[-1])["process"]["cwd"], "")
         s.execute(lease, "true", timeoutMs=7000)
         check_equal(s.e.requests("POST", "Process/Start")[-1]["headers"]["connect-timeout-ms"], "7000")
 

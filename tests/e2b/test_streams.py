@@ -20,25 +20,25 @@ def failure(code, message):
 
 @test
 def each_row_of_the_apis_error_table_has_its_text():
+    rows = (({"status": 401, "reply": {"code": 401, "message": "M"}}, r"Unauthorized, please check your credentials\. - M"),
+            ({"status": 401}, r"Unauthorized, please check your credentials\."),
+            ({"status": 429, "reply": {"code": 429, "message": "M"}}, "Rate limit exceeded, please try again later - M"),
+            ({"status": 429}, "Rate limit exceeded, please try again later"),
+            ({"status": 503, "times": None}, "Service temporarily unavailable, please retry"),
+            ({"status": 503, "times": None, "reply": {"code": 503, "message": "M"}}, "Service temporarily unavailable, please retry - M"),
+            ({"status": 403, "reply": {"code": 403, "message": "you don't have access to template 'x'"}}, "403: you don't have access to template 'x'"),
+            ({"status": 404, "reply": {"code": 404, "message": "template 'x' not found"}}, "404: template 'x' not found"),
+            ({"status": 409, "reply": {"code": 409, "message": "M"}}, "409: M"), ({"status": 400, "reply": "<html>x</html>"}, "400: <html>x</html>"),
+            ({"status": 418, "reply": ""}, "418: "), ({"status": 500}, "500: Internal Server Error"),
+            ({"reset": True}, "fetch failed: read ECONNRESET .*"), ({"reset": True, "times": None}, "fetch failed: read ECONNRESET .*"),
+            ({"close": True, "after": True}, "fetch failed: socket hang up .*"), ({"truncate": 9}, "fetch failed: .*"),
+            ({"stall": True}, "The operation was aborted due to timeout: no complete answer .*"),
+            ({"status": 200, "reply": {}}, r"E2B answered without a sandbox\."))
     with session() as s:
-        for way, text in (
-                ({"status": 401, "reply": {"code": 401, "message": "M"}}, "Unauthorized, please check your credentials. - M"),
-                ({"status": 401}, "Unauthorized, please check your credentials."),
-                ({"status": 429, "reply": {"code": 429, "message": "M"}}, "Rate limit exceeded, please try again later - M"),
-                ({"status": 503, "times": None}, "Service temporarily unavailable, please retry"),
-                ({"status": 403, "reply": {"code": 403, "message": "you don't have access to template 'x'"}}, "403: you don't have access to template 'x'"),
-                ({"status": 404, "reply": {"code": 404, "message": "template 'x' not found"}}, "404: template 'x' not found"),
-                ({"status": 400, "reply": "<html>x</html>"}, "400: <html>x</html>"), ({"status": 418, "reply": ""}, "418: "),
-                ({"status": 500}, "500: Internal Server Error")):
-            s.e.fault(path="/v2/sandboxes$", method="POST", **way)
-            check_equal(s.error("AcquireLease", {"runId": "r"}, requestTimeoutMs=1000), text)
-            s.e.clear_faults()
-        for times, count in ((1, 1), (None, None)):
-            s.e.fault(path="/v2/sandboxes$", method="POST", reset=True, times=times)
-            check_match(s.error("AcquireLease", {"runId": "r"}, requestTimeoutMs=1000), "fetch failed: read ECONNRESET .*")
-            s.e.clear_faults()
-        s.e.fault(path="/v2/sandboxes$", method="POST", stall=True)
-        check_match(s.error("AcquireLease", {"runId": "r"}, requestTimeoutMs=1000), "The operation was aborted due to timeout: no complete answer .*")
+        s.e.faults([{"of": f"t{number}", "path": "/v2/sandboxes$", "method": "POST", **way} for number, (way, _) in enumerate(rows)])
+        keys = [s.send("AcquireLease", {"runId": "r"}, requestTimeoutMs=1000, template=f"t{number}") for number in range(len(rows))]
+        for key, (way, text) in zip(keys, rows):
+            check_match(s.w.error(key)["message"], text, f"{way}")
         check_match(s.error("AcquireLease", {"runId": "r"}, apiUrl="http://127.0.0.1:1"), "fetch failed: connect ECONNREFUSED 127.0.0.1:1")
         s.no_live()
 
@@ -69,11 +69,16 @@ BEFORE = (
     ("resource exhausted", stream(failure("resource_exhausted", "m")), "[resource_exhausted] m: Rate limit exceeded, please try again later."),
     ("canceled", stream(failure("canceled", "m")), f"[canceled] m: {REQUEST_TIMEOUT}"),
     ("internal", stream(failure("internal", "boom")), "13: [internal] boom"),
+    *((code, stream(failure(code, "m")), f"{number}: [{code}] m") for number, code in (
+        (2, "unknown"), (6, "already_exists"), (7, "permission_denied"), (9, "failed_precondition"), (10, "aborted"), (11, "out_of_range"),
+        (12, "unimplemented"), (15, "data_loss"))),
     ("an unknown code", stream(failure("nonsense", "m")), "2: [unknown] m"),
     ("status 400", {"status": 400}, "13: [internal] HTTP 400"),
     ("status 403", {"status": 403}, "7: [permission_denied] HTTP 403"),
     ("status 404", {"status": 404}, "12: [unimplemented] HTTP 404"),
     ("status 500", {"status": 500, "reply": {"code": "not_found", "message": "ignored"}}, "2: [unknown] HTTP 500"),
+    *((f"status {status}", {"status": status}, f"2: [unknown] HTTP {status}") for status in (302, 405, 418, 501)),
+    ("504 of the proxy", {"status": 504}, "Sandbox is probably not running anymore"),
     ("a cut before the response", {"reset": True}, "2: [unknown] fetch failed: read ECONNRESET .*"),
     ("a response that is closed", {"close": True, "after": True}, "2: [unknown] fetch failed: socket hang up .*"),
     ("an end of the stream without an end event", stream(START, FINISH), "Process exited without a result"),
@@ -103,14 +108,40 @@ def each_row_of_envds_error_table_has_its_text():
 
 
 @test
-def errors_of_an_upload_have_their_texts():
+def steps_of_an_acquire_that_fail_have_their_texts():
+    with session() as s:
+        for way, text in (({"path": "/timeout$", "status": 404, "reply": {"code": 404, "message": "Sandbox \"x\" doesn't exist"}}, r"Sandbox i\w+ not found"),
+                          ({"path": "Process/Start", **stream(START, end(exitCode=1, status="exit status 1", error="exit status 1"), FINISH)}, "exit status 1"),
+                          ({"path": "Process/Start", **stream(START, failure("deadline_exceeded", "context deadline exceeded"))},
+                           r"\[deadline_exceeded\] context deadline exceeded: This error is likely due to exceeding 'timeoutMs' .*"),
+                          ({"path": "Process/Start", "skip": 1, "status": 401, "times": None}, r"\[unauthenticated\] HTTP 401")):
+            s.e.fault(**way)
+            check_match(s.error("AcquireLease", {"runId": "r"}), text)
+            s.e.clear_faults()
+            s.no_live()
+
+
+@test
+def a_limit_that_the_service_notices_first_is_a_timeout_in_its_words():
     with session() as s:
         lease = s.acquire()
-        for status, text in ((400, "M"), (401, "M"), (404, "M"), (507, "M"), (429, "M: The requests are being rate limited."),
-                             (502, f"M: {SANDBOX_TIMEOUT}"), (500, "500: M"), (418, "418: M")):
-            s.e.fault(path="/files", status=status, reply={"code": status, "message": "M"}, times=None)
-            check_equal(s.execute_error(lease, "cat", [], {"stdin": "x"}, requestTimeoutMs=1500), text)
-            s.e.clear_faults()
+        s.e.fault(path="Process/Start", **stream(START, data(b"out", b"err"), failure("deadline_exceeded", "context deadline exceeded")))
+        got = s.execute(lease, "true")
+        check_equal((got["exitCode"], got["timedOut"], got["stdout"]), (None, True, "out"))
+        check_match(got["stderr"], r"err\n\[deadline_exceeded\] context deadline exceeded: This error is likely due to exceeding 'timeoutMs' .*\n")
+
+
+@test
+def errors_of_an_upload_have_their_texts():
+    rows = ((200, "200: the answer to an upload does not name the file"), (400, "M"), (401, "M"), (404, "M"), (507, "M"), (429, "M: The requests are being rate limited."), (502, f"M: {SANDBOX_TIMEOUT}"), (500, "500: M"),
+            (418, "418: M"))
+    with session() as s:
+        lease = s.acquire()
+        s.e.faults([{"path": "/files", "body": f"input {status}", "status": status, "reply": {"code": status, "message": "M"}, "times": None}
+                    for status, _ in rows])
+        keys = [s.send_execute(lease, "cat", [], {"stdin": f"input {status}"}, requestTimeoutMs=1500) for status, _ in rows]
+        for key, (status, text) in zip(keys, rows):
+            check_equal(s.w.error(key)["message"], text, f"{status}")
 
 
 @test
@@ -207,27 +238,22 @@ def a_command_whose_start_was_not_answered_is_found_and_killed():
 def a_start_that_is_never_answered_is_an_error_and_no_timeout():
     with session() as s:
         lease = s.acquire()
-        for way in ({"stall": True}, {"stallBody": 0}):
-            s.e.fault(path="Process/Start", **way)
-            check_equal(s.execute_error(lease, "true", requestTimeoutMs=1000), f"[canceled] Request handshake timed out after 1000ms: {REQUEST_TIMEOUT}")
-            s.e.clear_faults()
+        s.e.faults([{"path": "Process/Start", "body": "case-1", "stall": True}, {"path": "Process/Start", "body": "case-2", "stallBody": 0}])
+        for key in [s.send_execute(lease, "true", [f"case-{number}"], requestTimeoutMs=1000) for number in (1, 2)]:
+            check_equal(s.w.error(key)["message"], f"[canceled] Request handshake timed out after 1000ms: {REQUEST_TIMEOUT}")
 
 
 @test
-def silence_is_noticed_by_its_missing_signs_of_life():
-    with session() as s:
-        lease = s.acquire()
-        s.e.fault(path="Process/Start", stallBody=45)
-        check_equal(s.execute(lease, "sh", ["-c", "sleep 4; exit 4"], requestTimeoutMs=1200)["exitCode"], 4)
-
-
-@test
-def a_quiet_command_that_gives_signs_of_life_is_left_alone():
+def silence_is_noticed_by_missing_signs_of_life_and_a_quiet_command_that_gives_them_is_left_alone():
     with session() as s:
         lease = s.acquire()
         since = len(s.e.requests())
-        check_equal(s.execute(lease, "sh", ["-c", "sleep 3.5; exit 4"], requestTimeoutMs=1000), result(4))
-        check_equal(len(s.e.requests("POST", "Process/Connect", since)), 0)
+        s.e.fault(path="Process/Start", body="exit 5", stallBody=45)
+        silent = s.send_execute(lease, "sh", ["-c", "sleep 4; exit 5"], requestTimeoutMs=1200)
+        quiet = s.send_execute(lease, "sh", ["-c", "sleep 3.5; exit 4"], requestTimeoutMs=1000)
+        check_equal(s.w.result(quiet), result(4))
+        check_equal(s.w.result(silent)["exitCode"], 5)
+        check_equal(len(s.e.requests("POST", "Process/Connect", since)), 1)
 
 
 @test
@@ -246,13 +272,13 @@ def a_sandbox_that_dies_under_a_command_is_told_from_a_timeout():
 def a_service_that_does_not_keep_the_limit_is_not_waited_for():
     with session() as s:
         lease = s.acquire()
-        s.e.fault(path="Process/Start", **stream(START, data(b"out")), times=1)
-        s.e.fault(path="Process/Connect", stall=True, times=None)
-        got = s.execute(lease, "true", [], {"timeoutMs": 1000}, requestTimeoutMs=60000)
-        check_equal((got["exitCode"], got["timedOut"], got["stdout"]), (None, True, "out"))
-        s.e.fault(path="Process/Start", stallBody=60)
-        got = s.execute(lease, "sh", ["-c", "sleep 100000"], {"timeoutMs": 1000})
-        check_equal((got["exitCode"], got["timedOut"]), (None, True))
+        s.e.faults([{"path": "Process/Start", "body": "never", **stream(START, data(b"out"))}, {"path": "Process/Connect", "stall": True, "times": None},
+                    {"path": "Process/Start", "body": "sleep", "stallBody": 60}])
+        cut = s.send_execute(lease, "never", [], {"timeoutMs": 1000})
+        stalls = s.send_execute(lease, "sh", ["-c", "sleep 100000"], {"timeoutMs": 1000})
+        for key, stdout in ((cut, "out"), (stalls, "")):
+            got = s.w.result(key)
+            check_equal((got["exitCode"], got["timedOut"], got["stdout"]), (None, True, stdout))
         s.e.clear_faults()
         s.e.wait_for(lambda e: not e.state()["running"], "it was killed")
 

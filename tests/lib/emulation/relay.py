@@ -7,10 +7,11 @@ import subprocess
 import threading
 
 
-def make_certificate(directory, name):
-    """ca.pem and key.pem: a certificate for the name that is its own authority."""
+def make_certificate(directory, names):
+    """ca.pem and key.pem: a certificate for the names that is its own authority."""
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "key.pem",
-                    "-out", "ca.pem", "-days", "30", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"],
+                    "-out", "ca.pem", "-days", "30", "-subj", f"/CN={names[0]}", "-addext",
+                    "subjectAltName=" + ",".join(f"DNS:{name}" for name in names)],
                    cwd=directory, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

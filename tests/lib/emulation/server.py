@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import shutil
 import socket
 import ssl
@@ -44,7 +45,7 @@ class Refused(Exception):
 
 
 class Server:
-    name = None  # the host name in the certificate
+    names = ()  # in the certificate; the first is the one that it is reached by
     errors = (ValueError, KeyError, Refused)  # of control requests that make no sense
 
     def __init__(self, key, tls=False):
@@ -60,11 +61,11 @@ class Server:
         self.urls = {"url": self.url}
         self.proxy = None
         if tls:
-            make_certificate(self.directory, self.name)
+            make_certificate(self.directory, self.names)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(os.path.join(self.directory, "ca.pem"), os.path.join(self.directory, "key.pem"))
             self.proxy = Relay(Relay(self.port, context).port, proxy=True, credentials=PROXY_CREDENTIALS)
-            self.urls.update(tlsUrl=f"https://{self.name}", caFile=os.path.join(self.directory, "ca.pem"), proxyUrl=self.proxy.url)
+            self.urls.update(tlsUrl=f"https://{self.names[0]}", caFile=os.path.join(self.directory, "ca.pem"), proxyUrl=self.proxy.url)
         self.start()
 
     def start(self):
@@ -203,6 +204,8 @@ def serve(service, key):
     parser.add_argument("--key", default=key)
     parser.add_argument("--tls", action="store_true")
     arguments = parser.parse_args()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server = service(arguments.key, arguments.tls)
     threading.Thread(target=server.accept, daemon=True).start()
     print(json.dumps(server.urls), flush=True)
