@@ -445,6 +445,7 @@ static int read_setup(const struct op *op, struct setup_params *p, struct err *e
 		{"sessionId", FIELD_STRING, offsetof(struct setup_params, session_id), false},
 		{"providerLeaseId", FIELD_STRING, offsetof(struct setup_params, provider_lease_id), false},
 		{"sourceTemplateRef", FIELD_STRING, offsetof(struct setup_params, source_template_ref), false},
+		{"sourceTemplateKind", FIELD_STRING, offsetof(struct setup_params, source_template_kind), false},
 		{"previousTemplateRef", FIELD_STRING, offsetof(struct setup_params, previous_template_ref), false},
 		{"templateRef", FIELD_STRING, offsetof(struct setup_params, template_ref), false},
 		{"templateKind", FIELD_STRING, offsetof(struct setup_params, template_kind), false},

@@ -119,6 +119,7 @@ struct setup_params {
 	const char *session_id;         /* start */
 	const char *provider_lease_id;  /* get, capture, cancel */
 	const char *source_template_ref;
+	const char *source_template_kind;
 	const char *previous_template_ref;
 	const char *template_ref;       /* delete */
 	const char *template_kind;

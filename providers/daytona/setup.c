@@ -111,7 +111,7 @@ static json_t *access_payload(const struct access *a)
 /* Setup starts from that template, whatever the config says. */
 static int apply_source(struct daytona_config *c, const struct setup_params *p, struct err *err)
 {
-	const char *kind = p->template_kind ? p->template_kind : "snapshot";
+	const char *kind = p->source_template_kind ? p->source_template_kind : "snapshot";
 	bool is_image = strcmp(kind, "image") == 0;
 
 	if (!str_nonempty(p->source_template_ref))

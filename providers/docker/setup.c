@@ -50,8 +50,8 @@ int docker_start_setup(struct op *op, const struct setup_params *p, json_t **ret
 	cleanup_docker_config struct docker_config c = {0};
 	cleanup_docker_ready struct docker_ready ready = {0};
 
-	if (str_nonempty(p->template_kind) && strcmp(p->template_kind, KIND) != 0)
-		return err_set(err, ERR_INVALID, "Docker interactive setup can start from image templates only, not %s.", p->template_kind);
+	if (str_nonempty(p->source_template_kind) && strcmp(p->source_template_kind, KIND) != 0)
+		return err_set(err, ERR_INVALID, "Docker interactive setup can start from image templates only, not %s.", p->source_template_kind);
 	if (str_nonempty(p->source_template_ref) && !docker_image_name_is_valid(p->source_template_ref))
 		return err_set(err, ERR_INVALID, "sourceTemplateRef is no image.");
 	if (docker_config_read(op, p->base.config, &c, err) < 0)

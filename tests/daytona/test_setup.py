@@ -55,6 +55,23 @@ def setup_that_fails_at_any_step_leaves_no_sandbox():
 
 
 @test
+def the_way_to_a_setup_is_what_the_service_says_for_as_long_as_it_allows():
+    with session() as s:
+        for minutes, want in ((..., "60"), (1.9, "1"), (5000, "1440"), ("x", "60")):
+            start(s, {} if minutes is ... else {"connectionExpiresInMinutes": minutes})
+            check_equal(s.e.requests("POST", "/ssh-access")[-1]["query"], {"expiresInMinutes": want})
+        for reply, command in (({"command": "ssh a"}, "ssh a"), ({"sshCommand": " ssh b ", "token": "t"}, "ssh b"), ({"token": "t"}, "ssh t@ssh.app.daytona.io")):
+            s.e.fault(path="/ssh-access", status=200, reply=reply)
+            got = start(s, {"expiresAt": "2030-01-01T00:00:00.000Z"})
+            check_equal((got["connectionPayload"]["command"], got["expiresAt"]), (command, "2030-01-01T00:00:00.000Z"))
+        check_equal(s.error("StartInteractiveSetup", {"sessionId": "s", "sourceTemplateRef": "x", "sourceTemplateKind": "disk"})["message"],
+                    "Daytona interactive setup can start from image or snapshot templates only, not disk.")
+        got = start(s, {"sourceTemplateRef": "node:22", "sourceTemplateKind": "image"})
+        check_equal((got["metadata"]["imageConfigured"], got["metadata"]["snapshotConfigured"]), (True, False))
+        check_equal(s.json(s.e.requests("POST", "/api/sandbox")[-1])["buildInfo"], {"dockerfileContent": "FROM node:22\n"})
+
+
+@test
 def a_setup_that_is_gone_is_missing():
     with session() as s:
         for lease in ("none", None):
