@@ -278,23 +278,13 @@ def play(operations):
 
 
 @test
-def whatever_fails_an_acquire_leaves_what_it_answers_and_nothing_else():
-    play([Acquire])
+def whatever_fails_an_acquire_a_setup_or_a_probe_leaves_what_it_answers_and_nothing_else():
+    play([Acquire, StartSetup, Probe])
 
 
 @test
-def whatever_fails_a_setup_or_a_probe_leaves_what_it_answers_and_nothing_else():
-    play([StartSetup, Probe])
-
-
-@test
-def whatever_fails_a_resume_or_a_call_in_a_lease_the_sandbox_is_not_lost():
-    play([Resume, Realize, Execute, ExecuteInSession, Capture])
-
-
-@test
-def whatever_fails_a_lease_that_ended_without_an_error_has_ended():
-    play([Release, Destroy, ReleaseToReuse, ReleaseToArchive, Cancel])
+def whatever_fails_a_lease_is_not_lost_until_it_ends_and_then_it_has_ended():
+    play([Resume, Realize, Execute, ExecuteInSession, Capture, Release, Destroy, ReleaseToReuse, ReleaseToArchive, Cancel])
 
 
 main()

@@ -18,10 +18,10 @@ def whole_logs(s):
     return [request for request in s.e.requests("GET", "/logs") if "follow" not in request["query"]]
 
 
-def step_by_step(s, lease, marks, **config):
+def step_by_step(s, lease, marks, environment="env-1"):
     """A command that prints one line, and the next one only once the file of that line is there."""
     script = "; ".join(f"echo line {i}; echo err {i} >&2; while [ ! -e {mark} ]; do sleep 0.02; done" for i, mark in enumerate(marks))
-    return s.send_execute(lease, "sh", ["-c", script + "; exit 4"], **STREAM, **config)
+    return s.send_execute(lease, "sh", ["-c", script + "; exit 4"], environment=environment, **STREAM)
 
 
 def marks_of(lease, count):
@@ -51,13 +51,16 @@ def output_is_sent_while_the_command_runs_with_its_streams_apart():
 
 @test
 def a_stream_that_is_lost_goes_on_where_it_was_while_the_command_runs():
-    for fault in ({"dropStream": 12}, {"closeStream": [12, 1011]}, {"closeStream": [30, 1006]}, {"closeStream": [12, 1000]}):
-        with session() as s:
-            lease = s.acquire(**STREAM)
-            marks = marks_of(lease, 3)
-            s.e.fault(path=FOLLOW, **fault)
-            play(s, step_by_step(s, lease, marks), marks)
-            check_equal((len(follows(s)), len(whole_logs(s))), (2, 0), f"connections, and readings of the whole log, with {fault}")
+    faults = [{"dropStream": 12}, {"closeStream": [12, 1011]}, {"closeStream": [30, 1006]}, {"closeStream": [12, 1000]}]
+    with session() as s:
+        environments = [f"env-{number}" for number in range(len(faults))]
+        leases = [s.acquire(environment=environment, **STREAM) for environment in environments]
+        s.e.faults([{"of": environment, "path": FOLLOW, **fault} for environment, fault in zip(environments, faults)])
+        marks = [marks_of(lease, 3) for lease in leases]
+        keys = [step_by_step(s, *each) for each in zip(leases, marks, environments)]
+        for key, each in zip(keys, marks):
+            play(s, key, each)
+        check_equal((len(follows(s)), len(whole_logs(s))), (2 * len(faults), 0), "connections, and readings of the whole log")
 
 
 @test
@@ -112,13 +115,15 @@ def an_exit_code_that_comes_after_the_stream_is_waited_for():
 
 @test
 def a_streamed_command_past_its_time_is_ended_and_keeps_what_it_printed():
-    for config in (STREAM, {"useSessions": True}):
-        with session() as s:
-            lease = s.acquire(**config)
-            got = s.execute(lease, "sh", ["-c", "echo out; echo err >&2; sleep 100000"], {"timeoutMs": 1200}, **config)
-            check_equal(got, result(None, "out\n", "err\nCommand timed out after 1 s.\n", True))
-            check_equal(s.execute(lease, "echo", ["next"], **config), result(stdout="next\n"))
-            check_equal(s.e.state()["running"], 1, "sessions")
+    with session() as s:
+        kinds = [("env-1", STREAM), ("env-2", {"useSessions": True})]
+        leases = [s.acquire(environment=environment, **config) for environment, config in kinds]
+        keys = [s.send_execute(lease, "sh", ["-c", "echo out; echo err >&2; sleep 100000"], {"timeoutMs": 1200}, environment=environment, **config)
+                for lease, (environment, config) in zip(leases, kinds)]
+        for key, lease, (environment, config) in zip(keys, leases, kinds):
+            check_equal(s.w.result(key), result(None, "out\n", "err\nCommand timed out after 1 s.\n", True))
+            check_equal(s.execute(lease, "echo", ["next"], environment=environment, **config), result(stdout="next\n"))
+        check_equal(s.e.state()["running"], 2, "sessions")
 
 
 @test
