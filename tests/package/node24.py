@@ -1,5 +1,7 @@
 """Finds Node of the line that the host requires (24), or fetches it: npm has Node's own builds as packages."""
 
+import contextlib
+import fcntl
 import os
 import platform
 import subprocess
@@ -16,12 +18,20 @@ def find_node24(cache):
         raise Skip(f"there is no Node {VERSION} for {platform.machine()} in npm")
     inside = os.path.join("node_modules", PACKAGE, "bin", "node")
     path = os.path.join(cache, inside)
-    of_server = os.path.join(os.path.dirname(cache), "paperclip-server", inside)
+    server = os.path.join(os.path.dirname(cache), "paperclip-server")
+    of_server = os.path.join(server, inside)
+    wait_for_install(server)
     if not os.path.exists(path) and os.path.exists(of_server):
         return of_server
     if not os.path.exists(path):
         install(cache, path)
     return path
+
+
+def wait_for_install(server):
+    """Somebody may be installing the server just now (tests/host/install)."""
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(server, "lock"), encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def install(cache, path):

@@ -4,6 +4,7 @@ Its users are no users of this system (passwd_preload.c): each has a home direct
 the suite runs as root they have an ordinary user id that nobody else has; else its own, since sshd can then be nobody else.
 """
 
+import atexit
 import contextlib
 import functools
 import os
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "worker"))
 
@@ -47,6 +49,15 @@ def key_pair(number=0, passphrase="", kind="ed25519"):
             return private.read(), public.read()
     finally:
         remove_dir(folder)
+
+
+@functools.cache
+def preload():
+    """The library's path; LD_PRELOAD takes none with a blank in it."""
+    folder = tempfile.mkdtemp(prefix="psw-preload-", dir="/tmp")
+    atexit.register(shutil.rmtree, folder)
+    os.chmod(folder, 0o755)
+    return shutil.copy(PRELOAD, folder)
 
 
 def free_port():
@@ -140,7 +151,7 @@ class Machine:
             if not again:
                 self.port = free_port()
             self.write("sshd_config", self.config_text())
-            environment = {"PATH": "/usr/bin:/bin", "LD_PRELOAD": PRELOAD, "PSW_PASSWD": self.path("passwd")}
+            environment = {"PATH": "/usr/bin:/bin", "LD_PRELOAD": preload(), "PSW_PASSWD": self.path("passwd")}
             with open(self.path("log"), "ab") as log:
                 self.process = subprocess.Popen([*self.wrapper, program("sshd"), "-D", "-e", "-f", self.path("sshd_config")],
                                                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
