@@ -162,7 +162,7 @@ def check_cut(result, stream, total_bytes, first, last):
 def output_beyond_the_cap_keeps_head_and_tail_and_says_so():
     lines = 13_000_000
     with Worker() as w:
-        key = w.send_execute("seq", [str(lines)])
+        key = w.send_execute("seq", [str(lines)], timeoutMs=100_000_000)
         result = w.result(key)
         total = sum(9 * 10 ** (digits - 1) * (digits + 1) for digits in range(1, 8)) + (lines - 9_999_999) * 9
         head, tail = check_cut(result, "stdout", total, "1\n2\n3\n", f"{lines - 1}\n{lines}\n")
@@ -185,7 +185,8 @@ def a_result_stays_below_the_hosts_line_limit_whatever_is_printed():
         for name, unit, escaped in kinds[:1] if Build.sanitized else kinds:
             path = inputs.file(name, unit * (MEGABYTE // len(unit)))
             times = 75 * len(unit) // escaped
-            params = w.execute_params("sh", ["-c", f"for i in $(seq {times}); do cat '{path}'; cat '{path}' >&2; done"])
+            script = f"for i in $(seq {times}); do cat '{path}'; cat '{path}' >&2; done"
+            params = w.execute_params("sh", ["-c", script], timeoutMs=100_000_000)
             del params["companyId"]  # without live output
             result = w.call("environmentExecute", params)
             check(len(result["stdout"]) > 10 * MEGABYTE // 4, f"{name}: a fair part is kept")
