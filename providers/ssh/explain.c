@@ -59,7 +59,7 @@ static char *fingerprint_of(const char *text)
 {
 	const char *at = strstr(text, "SHA256:");
 
-	return at ? xstrndup(at, strcspn(at, " \r\n")) : NULL;
+	return at ? xstrndup(at, strcspn(at, " .\r\n")) : NULL;
 }
 
 static int explain_host_key(const char *where, const char *text, struct err *err)

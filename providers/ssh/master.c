@@ -14,7 +14,7 @@
 #define GRACE_MS 500
 #define TEXT_MAX 16384
 #define TOOL_MS 5000
-#define TRIES 5
+#define TRIES 6
 #define BACKOFF_MS 100
 
 /* An ssh under way. */
@@ -193,9 +193,8 @@ static void serve(struct login *login)
 	bool set;
 
 	master->state = SSH_MASTER_READY;
-	master->account->starting--;
 	master->idle_since_ms = loop_now_ms();
-	ssh_account_wake(master->account);
+	ssh_account_log_in_ended(master->account);
 	while (!login->ended) {
 		int64_t idle_ms = IDLE_MS - (loop_now_ms() - master->idle_since_ms);
 
@@ -323,8 +322,8 @@ static void run_master(void *arg)
 
 	if (!master->config.passphrase || start_agent(master, &agent, &master->err) == 0)
 		(void)log_in(master, &agent, &master->err);
-	if (master->state == SSH_MASTER_STARTING)
-		account->starting--;
+	bool was_starting = master->state == SSH_MASTER_STARTING;
+
 	stop_agent(&agent);
 	close_files(master);
 	unlink(master->socket);
@@ -333,7 +332,10 @@ static void run_master(void *arg)
 	master->fiber = NULL;
 	if (master->sessions == 0)
 		ssh_master_free(master);
-	ssh_account_wake(account);
+	if (was_starting)
+		ssh_account_log_in_ended(account);
+	else
+		ssh_account_wake(account);
 	if (--state->masters == 0)
 		event_set(&state->stopped);
 }

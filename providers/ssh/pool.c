@@ -43,6 +43,7 @@ struct ssh_account *ssh_account_find(struct ssh_state *state, const struct reque
 	struct ssh_account *account = xcalloc(1, sizeof *account);
 	account->state = state;
 	account->key = steal(&key);
+	account->destination = steal(&destination);
 	account->accepted.fd = -1;
 	list_init(&account->masters);
 	list_init(&account->waiters);
@@ -54,6 +55,7 @@ void ssh_account_destroy(struct ssh_account *account)
 {
 	list_remove(&account->link);
 	ssh_file_close(&account->accepted);
+	free(account->destination);
 	free(account->key);
 	free(account);
 }
@@ -62,6 +64,27 @@ void ssh_account_wake(struct ssh_account *account)
 {
 	list_for_each(item, &account->waiters)
 		event_set(&container_of(item, struct waiter, link)->event);
+}
+
+void ssh_account_log_in_ended(struct ssh_account *account)
+{
+	account->starting--;
+	/* Others may log in to that server now. */
+	list_for_each(item, &account->state->accounts)
+		ssh_account_wake(container_of(item, struct ssh_account, link));
+}
+
+/* Log-ins under way at the same server, whoever wants them. */
+static unsigned log_ins_at(const struct ssh_account *account)
+{
+	unsigned count = 0;
+
+	list_for_each(item, &account->state->accounts) {
+		const struct ssh_account *other = container_of(item, struct ssh_account, link);
+		if (strcmp(other->destination, account->destination) == 0)
+			count += other->starting;
+	}
+	return count;
 }
 
 static int wait_for_change(struct ssh_account *account, struct err *err)
@@ -113,7 +136,7 @@ static int pick(struct ssh_account *account, const struct ssh_config *c, bool co
 	unsigned count;
 
 	*ret = find_room(account, limit_of(account, c, control), &count);
-	if (*ret || count >= MASTERS_MAX + (control ? CONTROL_MASTERS : 0) || account->starting >= STARTS_MAX)
+	if (*ret || count >= MASTERS_MAX + (control ? CONTROL_MASTERS : 0) || log_ins_at(account) >= STARTS_MAX)
 		return 0;
 	return ssh_master_start(account, c, ret, err);
 }

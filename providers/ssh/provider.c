@@ -32,7 +32,7 @@ static void stop(void *arg)
 		}
 	}
 	shield_enter(&scope, STOP_MS);
-	while (state->masters > 0 && event_wait(&state->stopped, NULL) == 0)
+	while (state->masters + state->sessions > 0 && event_wait(&state->stopped, NULL) == 0)
 		;
 	scope_leave(&scope);
 }

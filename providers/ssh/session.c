@@ -14,9 +14,12 @@
 /* All of what is done about a command that does not end by itself. */
 #define END_MS 6000
 #define LAST_WORDS_MS 500
+/* That a killed ssh may take to be gone. */
+#define JOIN_MS 3000
 #define TEXT_MAX 65536
 
 struct session {
+	struct ssh_state *state;
 	struct op *op;
 	const struct ssh_task *task;
 	struct ssh_master *master;
@@ -29,11 +32,25 @@ struct session {
 	struct err err; /* ssh could not be run */
 	int rc;
 	bool ended;
+	bool left; /* nobody waits for its end any more: the fiber frees it */
 	struct fiber *fiber;
 	struct event changed;
 };
 
 /* --- one ssh --- */
+
+static void session_free(struct session *s)
+{
+	struct ssh_state *state = s->state;
+
+	strv_deinit(&s->argv);
+	buf_wipe(&s->script);
+	ssh_marks_deinit(&s->marks);
+	err_clear(&s->err);
+	free(s);
+	if (--state->sessions == 0)
+		event_set(&state->stopped);
+}
 
 static int take_bytes(void *arg, enum output_stream stream, const char *bytes, size_t n, bool may_wait, struct err *err)
 {
@@ -60,13 +77,16 @@ static void run_ssh(void *arg)
 		.on_output = take_bytes,
 		.on_output_arg = s,
 	};
-	s->rc = worker_init(op_worker(s->op), &init, &s->err);
+	s->rc = worker_init(s->state->worker, &init, &s->err);
 	if (s->rc == 0)
 		s->rc = process_run(init, &spec, &s->result, &s->err);
 	if (s->rc == 0 && s->result.outcome == PROCESS_NOT_STARTED)
 		s->rc = err_set(&s->err, ERR_SYSTEM, "ssh cannot be started on the worker's machine: %s.", strerror(s->result.start_errno));
 	s->ended = true;
-	event_set(&s->changed);
+	if (s->left)
+		session_free(s);
+	else
+		event_set(&s->changed);
 }
 
 static void make_nonce(char nonce[SSH_NONCE_BYTES])
@@ -100,19 +120,27 @@ static void write_input(struct session *s)
 	};
 }
 
+static struct session *session_create(struct op *op, const struct ssh_task *task, struct ssh_master *master)
+{
+	struct session *s = xcalloc(1, sizeof *s);
+
+	*s = (struct session){.state = op_state(op), .op = op, .task = task, .master = master, .script = BUF_INIT(BUF_UNBOUNDED)};
+	s->state->sessions++;
+	make_nonce(s->nonce);
+	ssh_marks_init(&s->marks, s->nonce, task->take, task->take_arg);
+	return s;
+}
+
 static void session_start(struct session *s, const struct ssh_config *c)
 {
-	make_nonce(s->nonce);
 	cleanup_free char *loader = ssh_script_loader(s->nonce);
 
-	s->script = BUF_INIT(BUF_UNBOUNDED);
 	ssh_command_session(c, s->master->socket, loader, &s->argv);
-	ssh_marks_init(&s->marks, s->nonce, s->task->take, s->task->take_arg);
 	write_input(s);
 	s->fiber = fiber_start(run_ssh, s);
 }
 
-/* Waits for its end, for at most ms, then ends it. Come what may. */
+/* Waits for its end, for at most ms, then ends it. Where the time for that is over too, it ends by itself. */
 static void session_join(struct session *s, int64_t ms)
 {
 	struct fiber_scope scope;
@@ -123,19 +151,20 @@ static void session_join(struct session *s, int64_t ms)
 	scope_leave(&scope);
 	if (!s->ended)
 		fiber_cancel(s->fiber);
-	shield_enter(&scope, DEADLINE_NONE);
-	while (!s->ended)
-		(void)event_wait(&s->changed, NULL);
+	shield_enter(&scope, JOIN_MS);
+	while (!s->ended && event_wait(&s->changed, NULL) == 0)
+		;
 	scope_leave(&scope);
 	ssh_marks_finish(&s->marks);
 }
 
-static void session_deinit(struct session *s)
+static void session_release(struct session *s)
 {
-	strv_deinit(&s->argv);
-	buf_wipe(&s->script);
-	ssh_marks_deinit(&s->marks);
-	err_clear(&s->err);
+	/* What it still says would go to somebody who is not there. */
+	s->marks.put = NULL;
+	s->left = true;
+	if (s->ended)
+		session_free(s);
 }
 
 /* Until it has ended, or its command has, and LINGER_MS after that. -1: deadline, cancelled. */
@@ -290,6 +319,7 @@ static int give_up(struct session *s, struct ssh_account *account, const struct 
 	if (!err_is(why, ERR_TIMEOUT) || !own_time_is_over)
 		return err_move(err, why);
 	ret->timed_out = true;
+	ret->begun = ssh_marks_have_begun(&s->marks);
 	return 0;
 }
 
@@ -308,6 +338,8 @@ static int run_once(struct session *s, struct ssh_account *account, const struct
 	session_join(s, 0);
 	if (ssh_marks_have_ended(&s->marks))
 		return take_reply(s, ret);
+	if (!s->ended)
+		return err_set(err, ERR_TIMEOUT, "The time for a command on %s is over.", c->host);
 	if (ssh_marks_have_begun(&s->marks))
 		return explain_loss(s, account, c, err);
 	rc = explain_no_start(s, account, c, err);
@@ -323,15 +355,16 @@ int ssh_session_run(struct op *op, struct ssh_account *account, const struct ssh
 
 	*ret = (struct ssh_reply){0};
 	while (rc == 1 && tries < TRIES) {
-		struct session s = {.op = op, .task = task};
 		unsigned total_max = account->total_max;
+		struct ssh_master *master;
 
 		err_clear(&e);
-		if (ssh_master_take(account, c, task->control, &s.master, err) < 0)
+		if (ssh_master_take(account, c, task->control, &master, err) < 0)
 			return -1;
-		rc = run_once(&s, account, c, ret, &e);
-		ssh_master_give(s.master);
-		session_deinit(&s);
+		struct session *s = session_create(op, task, master);
+		rc = run_once(s, account, c, ret, &e);
+		session_release(s);
+		ssh_master_give(master);
 		/* A refusal that has taught something is no failure. */
 		tries += account->total_max == total_max;
 	}
@@ -383,5 +416,10 @@ int ssh_session_ask(struct op *op, struct ssh_account *account, const struct ssh
 	if (!ret->reply.timed_out)
 		return 0;
 	cleanup_free char *where = ssh_destination(c);
-	return err_set(err, ERR_TRANSPORT, "%s has not answered in time: the network or the machine hangs (timed out).", where);
+	if (ret->reply.begun)
+		return err_set(err, ERR_TRANSPORT, "%s has not answered in time: the network or the machine hangs (timed out).", where);
+	return err_set(err, ERR_TRANSPORT,
+		       "The login shell of %s has not begun in time (timed out): the machine hangs, or a start-up file of the shell, such as "
+		       "~/.bashrc, waits for something or reads the input.",
+		       where);
 }

@@ -165,7 +165,8 @@ struct ssh_master {
 struct ssh_account {
 	struct list link;
 	struct ssh_state *state;
-	char *key; /* owned */
+	char *key;         /* owned */
+	char *destination; /* owned */
 	struct list masters;
 	struct list waiters;
 	unsigned starting;
@@ -179,7 +180,8 @@ struct ssh_state {
 	struct ssh_dir dir;
 	struct list accounts;
 	struct lease_table leases;
-	unsigned masters; /* whose fibers run */
+	unsigned masters;  /* whose fibers run */
+	unsigned sessions; /* that are not freed */
 	struct event stopped;
 	bool stopping;
 };
@@ -188,6 +190,8 @@ struct ssh_account *ssh_account_find(struct ssh_state *state, const struct reque
 void ssh_account_destroy(struct ssh_account *account);
 /* Something has changed that others may wait for. */
 void ssh_account_wake(struct ssh_account *account);
+/* One of those that it has started, one way or another. */
+void ssh_account_log_in_ended(struct ssh_account *account);
 
 /*
  * A place for a session on a connection that is ready. control: of those kept for ending what others have started. Waits. -1: no connection
@@ -296,6 +300,7 @@ struct ssh_reply {
 	int code;
 	char word[16];
 	bool timed_out;
+	bool begun; /* before it timed out */
 };
 
 /*
