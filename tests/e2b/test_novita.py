@@ -95,6 +95,46 @@ def commands_run_by_a_script_of_lines_and_stdin_is_uploaded():
 
 
 @test
+def operations_cost_the_documented_number_of_requests():
+    with novita() as s:
+        def cost(action, n):
+            since = len(s.e.requests())
+            got = action()
+            check_equal(len(s.e.requests(since=since)), n, str(s.routes(since)))
+            return got
+        cost(lambda: s.call("Probe", requestedCwd="/tmp"), 4)
+        lease = cost(lambda: s.acquire({"requestedCwd": "/tmp"}), 3)
+        cost(lambda: s.execute(lease, "true"), 2)
+        cost(lambda: s.execute(lease, "cat", [], {"stdin": "x"}), 3)
+        cost(lambda: s.call("RealizeWorkspace", {"lease": {"providerLeaseId": lease}, "workspace": {"remotePath": "/tmp"}}), 2)
+        cost(lambda: s.call("RealizeWorkspace", {"lease": {}, "workspace": {}}), 0)
+        cost(lambda: s.lease_call("ReleaseLease", lease, reuseLease=True), 1)
+        cost(lambda: s.lease_call("ResumeLease", lease, {"leaseMetadata": {"remoteCwd": "/tmp"}}), 4)
+        cost(lambda: s.lease_call("DestroyLease", lease), 1)
+        for method in ("ReleaseLease", "DestroyLease"):
+            cost(lambda: s.call(method, {"providerLeaseId": None}), 0)
+
+
+@test
+def faults_of_the_service_are_told_and_output_is_shown_and_kept():
+    with novita() as s:
+        lease = s.acquire({"requestedCwd": "/tmp"})
+        s.e.fault(path="/connect$", status=401, reply={"code": 401, "message": "M"})
+        check_equal(s.execute_error(lease, "true"), "Unauthorized, please check your credentials. - M")
+        s.e.fault(path="/connect$", status=404, reply="<html>no page</html>")
+        check_equal(s.execute_error(lease, "true"), "404: <html>no page</html>")
+        s.e.fault(path="Process/Start", skip=1, status=500, times=None)
+        check_equal(s.lease_call("ResumeLease", lease, {"leaseMetadata": {"remoteCwd": "/tmp"}})["metadata"]["shellCommand"], "sh")
+        s.e.clear_faults()
+        got = s.execute(lease, "sh", ["-c", "echo live; sleep 100000"], {"timeoutMs": 400})
+        check_equal((got["exitCode"], got["timedOut"], got["stdout"]), (124, True, "live\n"))
+        key = s.send_execute(lease, "sh", ["-c", "echo live; sleep 100000"])
+        s.w.until(lambda: s.w.live_text(key) == "live\n", "live output")
+        check_equal(s.lease_call("DestroyLease", lease, {"cancelActiveWork": True}), {"providerLeaseId": lease, "state": "destroyed"})
+        check("error" in s.w.answer(key), "the command has no result")
+
+
+@test
 def a_lease_that_is_gone_is_a_result():
     with novita() as s:
         none = {"exitCode": 1, "signal": None, "timedOut": False, "stdout": "", "stderr": "No provider lease ID available for execution.\n"}

@@ -129,8 +129,32 @@ test("e2b: texts of the errors that a command meets", async () => {
   assert.equal(await fails({ status: 404 }), "12: [unimplemented] HTTP 404");
   assert.equal(await fails({ status: 401 }), "[unauthenticated] HTTP 401");
   assert.equal(await fails({ status: 429 }), "Sandbox is probably not running anymore");
+  assert.equal(await fails({ status: 400 }), "13: [internal] HTTP 400");
+  assert.equal(await fails({ status: 403 }), "7: [permission_denied] HTTP 403");
   assert.equal(await fails({ reset: true }), "2: [unknown] fetch failed");
+  assert.equal(await fails({ truncate: 0 }), "2: [unknown] terminated");
+  assert.equal(await fails({ status: 200, headers: { "Content-Type": "application/connect+json" } }), "2: [unknown] missing EndStreamResponse");
+  assert.match(await fails({ status: 200, reply: "<html>", headers: { "Content-Type": "text/html" } }), /unsupported content type text\/html/);
   await sandbox.kill();
+});
+
+test("e2b: texts of the errors that an upload meets", async () => {
+  const sandbox = await e2b.Sandbox.create("base");
+  for (const [status, text] of [[400, "M"], [401, "M"], [507, "M"], [429, "M: The requests are being rate limited."], [500, "500: M"],
+    [502, "M: This error is likely due to sandbox timeout. You can modify the sandbox timeout by passing 'timeoutMs' when starting the sandbox or " +
+      "calling '.setTimeout' on the sandbox with the desired timeout."]]) {
+    await fault({ path: "/files", status, reply: { code: status, message: "M" } });
+    assert.equal((await failure(sandbox.files.write("/tmp/psw-e2b-sdk", "x"))).message, text);
+  }
+  await sandbox.kill();
+});
+
+test("e2b: a sandbox that dies under a command", async () => {
+  const sandbox = await e2b.Sandbox.create("base");
+  const handle = await sandbox.commands.run("sleep 100000", { background: true });
+  await control("POST", "destroy", { id: sandbox.sandboxId });
+  assert.equal((await failure(handle.wait())).message,
+    "[unknown] terminated: The sandbox was killed or reached its end of life while the request was in flight.");
 });
 
 await run(async () => {

@@ -89,6 +89,8 @@ BEFORE = (
     ("a compressed message", stream(START, frame({}, 1)), "13: [internal] received compressed envelope, .*"),
     ("a message that is no JSON", stream(START, b"\0\0\0\0\x03{x}"), "13: [internal] .*"),
     ("output that is no base64", stream(START, frame({"event": {"data": {"stdout": "%%"}}})), "13: [internal] .*"),
+    ("a cut before the start event", {"truncate": 0}, "2: [unknown] terminated: .*"),
+    ("nothing at all", stream(), "2: [unknown] missing EndStreamResponse"),
     ("half a message before the start", stream(b"\0\0\0"), "2: [unknown] missing EndStreamResponse"),
 )
 
