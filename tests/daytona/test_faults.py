@@ -237,9 +237,28 @@ class Capture(Stays):
         return self.s.w.send("environmentCaptureTemplate", {**self.base(case), "providerLeaseId": self.lease_id(case)})
 
 
-def play(operations):
-    # The worker says so where a sandbox could not be deleted.
+class Stuck:
+    """Beside the cases: the service refuses to delete what is being built, for as long as the worker tries."""
+
+    def __init__(self, s):
+        self.s = s
+        s.e.behave(plans={"image": ["pending_build"] + ["building_snapshot"] * 5000})
+        self.key = s.send("AcquireLease", {"runId": "r"}, environment="stuck", snapshot=..., image="node:20", timeoutMs=900)
+
+    def finish(self):
+        """The one sandbox that the worker has to say of that it could not delete it."""
+        error = self.s.w.error(self.key)
+        check_equal(error["message"], "Failed to create and start sandbox within 1 seconds. Operation timed out.")
+        left = {box for box, (environment, _) in self.s.e.state()["places"].items() if environment == "stuck"}
+        check_equal(len(left), 1, "sandboxes that are being built")
+        for box in left:
+            self.s.e.set_state(box, "stopped")
+        return left
+
+
+def play(operations, beside=None):
     with session() as s:
+        beside = beside and beside(s)
         cases, prepared = [], []
         for kind in operations:
             operation = kind(s)
@@ -261,10 +280,11 @@ def play(operations):
             if "error" in case.answer:
                 check(case.answer["error"]["message"].strip(), f"{case.name}: an error without a word")
         check(time.monotonic() - started < SLACK_S, "long after the deadlines")
+        stuck = beside.finish() if beside else set()
         state = s.e.state()
         lost = {re.search(r"sandbox (\S+) could not be deleted", note["params"]["message"])[1] for note in s.w.notes
                 if "could not be deleted" in note["params"]["message"]}
-        check_equal(lost, set(), "what the worker could not delete")
+        check_equal(lost, stuck, "what the worker could not delete")
         for case, operation in zip(cases, prepared):
             operation.judge(case, case.answer, live_of(state, case))
         # Without faults whatever is left can be destroyed, twice.
@@ -284,7 +304,7 @@ def whatever_fails_an_acquire_a_setup_or_a_probe_leaves_what_it_answers_and_noth
 
 @test
 def whatever_fails_a_lease_is_not_lost_until_it_ends_and_then_it_has_ended():
-    play([Resume, Realize, Execute, ExecuteInSession, Capture, Release, Destroy, ReleaseToReuse, ReleaseToArchive, Cancel])
+    play([Resume, Realize, Execute, ExecuteInSession, Capture, Release, Destroy, ReleaseToReuse, ReleaseToArchive, Cancel], beside=Stuck)
 
 
 main()

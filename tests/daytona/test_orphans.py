@@ -57,12 +57,9 @@ def a_sandbox_that_does_not_start_in_time_is_deleted():
 
 
 @test
-def a_delete_that_fails_at_first_is_repeated_and_one_that_never_works_is_told():
+def a_delete_that_fails_at_first_is_repeated():
     ways = LOSSES + [{"status": 409}, {"status": 429, "headers": {"Retry-After": "0"}}, {"status": 500}, {"status": 502}, {"status": 503}]
     with session() as s:
-        # The service refuses to delete what is being built.
-        s.e.behave(plans={"image": ["pending_build"] + ["building_snapshot"] * 5000})
-        stuck = s.send("AcquireLease", {"runId": "r"}, environment="stuck", snapshot=..., image="node:20", timeoutMs=900)
         cases = [(f"{method}-{number}", method, way) for method in ("ReleaseLease", "DestroyLease") for number, way in enumerate(ways)]
         keys = [s.send("AcquireLease", {"runId": "r"}, environment=environment) for environment, _, _ in cases]
         leases = [s.w.result(key)["providerLeaseId"] for key in keys]
@@ -70,11 +67,7 @@ def a_delete_that_fails_at_first_is_repeated_and_one_that_never_works_is_told():
         keys = [s.send(method, {"providerLeaseId": lease}, environment=environment) for (environment, method, _), lease in zip(cases, leases)]
         for key, case in zip(keys, cases):
             check_equal(s.w.result(key), None, f"{case}")
-        left = s.e.live()
-        check_equal(s.w.error(stuck)["message"], "Failed to create and start sandbox within 1 seconds. Operation timed out.")
-        told = [note["params"]["message"] for note in s.w.notes if "could not be deleted and may still be running" in note["params"]["message"]]
-        check_equal(len(told), 1, f"{s.w.notes}")
-        check_equal(len(left), 1, "only the one that is being built")
+        s.no_live()
 
 
 @test
