@@ -5,12 +5,13 @@ import os
 import re
 import shutil
 import subprocess
-import time
-import urllib.request
-
-from harness import Skip
+import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[1:1] = [os.path.join(HERE, "..", "lib"), os.path.join(HERE, "..", "worker")]
+
+from emulation import client  # noqa: E402
+from harness import Skip  # noqa: E402
 
 
 def node():
@@ -32,42 +33,20 @@ def make_certificate(directory):
     return names
 
 
-class Emulator:
+class Emulator(client.Emulator):
     """with Emulator() as modal: ... modal.server_url, modal.fault(rpc="SandboxCreate", status=[14, "busy"]), modal.live()"""
 
-    def __init__(self, certificate=()):
+    def __init__(self, *certificate):
         environment = {"PATH": os.environ.get("PATH", os.defpath)}
         if "TMPDIR" in os.environ:
             environment["TMPDIR"] = os.environ["TMPDIR"]
         self.process = subprocess.Popen([node(), os.path.join(HERE, "emulator.mjs"), *certificate], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         env=environment)
-        urls = json.loads(self.process.stdout.readline())
-        self.url, self.server_url, self.tls_url, self.directory = urls["control"], urls["serverUrl"], urls["tlsUrl"], urls["directory"]
+        self.urls = json.loads(self.process.stdout.readline())
+        self.url, self.server_url, self.tls_url, self.directory = (self.urls[key] for key in ("url", "serverUrl", "tlsUrl", "directory"))
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.stdin.close()
-        status = self.process.wait(60)
-        self.process.stdout.close()
-        if status != 0:
-            raise AssertionError(f"the emulator ended with status {status}")
-
-    def control(self, method, what, body=None):
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}/{what}", data=data, method=method)
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
-            return json.load(answer)
-
-    def fault(self, **rule):
-        self.control("POST", "faults", rule)
-
-    def clear_faults(self):
-        self.control("DELETE", "faults")
-
-    def behave(self, **text):
-        self.control("POST", "behave", text)
+    def reset(self):
+        self.directory = self.control("POST", "reset", {})["directory"]
 
     def end(self, sandbox_id, **result):
         self.control("POST", "end", {"id": sandbox_id, "result": {"status": 4, **result}})
@@ -84,23 +63,9 @@ class Emulator:
     def go_away(self):
         self.control("POST", "goaway", {})
 
-    def state(self):
-        return self.control("GET", "state")
-
-    def live(self):
-        return self.state()["live"]
-
     def requests(self, rpc=".*", since=0):
         """What was called, in order; only these."""
         return [request for request in self.control("GET", f"requests?since={since}") if re.fullmatch(rpc, request["rpc"])]
 
     def calls(self, since=0):
         return [request["rpc"] for request in self.requests(since=since)]
-
-    def wait_for(self, condition, what, limit_s=60):
-        """condition(self) comes true."""
-        end = time.monotonic() + limit_s
-        while not condition(self):
-            if time.monotonic() > end:
-                raise AssertionError(f"never came true: {what}")
-            time.sleep(0.01)

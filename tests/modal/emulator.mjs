@@ -1,11 +1,12 @@
 /*
  * Modal's two gRPC services on loopback ports, for tests.
  *
- *   emulator.mjs [CERTIFICATE KEY]   prints one line of JSON when it listens: {"control", "serverUrl", "tlsUrl", "directory"}; ends when
+ *   emulator.mjs [CERTIFICATE KEY]   prints one line of JSON when it listens: {"url", "serverUrl", "tlsUrl", "directory"}; ends when
  *                                    stdin does. tlsUrl, at 127.0.0.2, if it has a certificate: there the routers speak TLS too.
  *
- * Commands really run (sandboxes.mjs). Below the URL `control`, in HTTP/1:
+ * Commands really run (sandboxes.mjs). Below <url>/control, in HTTP/1:
  *
+ *   POST   /reset       all is as in the beginning, in another directory: {"directory"}
  *   POST   /faults      one rule (faults.mjs)
  *   DELETE /faults      forget them; let go of calls that stall
  *   POST   /behave      see Service.behave
@@ -17,7 +18,7 @@
  *   GET    /state       {"live": [ids], "sandboxes", "created", "running", "openFiles", "connections"}
  *   GET    /requests    what was called so far: [{"rpc", "metadata", "request", "fault"}]; ?since=<n>
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import http from "node:http";
 import http2 from "node:http2";
 import os from "node:os";
@@ -28,12 +29,20 @@ import { Refused, Service, UNIMPLEMENTED } from "./sandboxes.mjs";
 import { decode, encode, frame, percentEncoded, readable, retryDetails, rpcs } from "./wire.mjs";
 
 const directory = mkdtempSync(path.join(os.tmpdir(), "modal-emulator-"));
-const service = new Service(directory);
+let rounds = 0, service = begin();
 const faults = new Faults();
 const log = [];
 const sessions = new Set();
 const connections = { open: 0, peak: 0, total: 0 };
 const SECOND = /V2$/;
+
+/* A service without a past. */
+function begin() {
+  const place = path.join(directory, `${rounds++}`);
+  mkdirSync(place);
+  return new Service(place);
+}
+
 const HEADERS = { ":status": 200, "content-type": "application/grpc" };
 
 /* --- one call --- */
@@ -59,8 +68,7 @@ class Call {
     this.started = true;
     this.stream.respond(HEADERS, { waitForTrailers: true });
     this.stream.on("wantTrailers", () => {
-      if (this.trailers) this.stream.sendTrailers(this.trailers);
-      else this.stream.close();
+      this.stream.sendTrailers(this.trailers ?? { "x-trailer": "without a status" });
     });
   }
 
@@ -243,6 +251,14 @@ if (process.argv.length > 3) {
 /* --- control --- */
 
 const control = {
+  "POST /reset": () => {
+    service.close();
+    faults.clear();
+    log.length = 0;
+    Object.assign(connections, { peak: connections.open, total: 0 });
+    service = begin();
+    return { directory: service.directory };
+  },
   "POST /faults": (body) => faults.add(body),
   "DELETE /faults": () => faults.clear(),
   "POST /behave": (body) => service.behave(body),
@@ -269,7 +285,7 @@ const controller = http.createServer((request, response) => {
   request.on("end", () => {
     let answer, status = 200;
     try {
-      answer = control[`${request.method} ${url.pathname}`](parts.length ? JSON.parse(Buffer.concat(parts)) : {}, url.searchParams);
+      answer = control[`${request.method} ${url.pathname.replace(/^\/control/, "")}`](parts.length ? JSON.parse(Buffer.concat(parts)) : {}, url.searchParams);
     } catch (error) {
       status = 500;
       answer = `${error.stack}`;
@@ -279,8 +295,8 @@ const controller = http.createServer((request, response) => {
 });
 const controlPort = await listen(controller, "127.0.0.1");
 
-console.log(JSON.stringify({ control: `http://127.0.0.1:${controlPort}`, serverUrl: `http://127.0.0.1:${plainPort}`,
-  tlsUrl: tlsPort ? `https://127.0.0.2:${tlsPort}` : null, directory }));
+console.log(JSON.stringify({ url: `http://127.0.0.1:${controlPort}`, serverUrl: `http://127.0.0.1:${plainPort}`,
+  tlsUrl: tlsPort ? `https://127.0.0.2:${tlsPort}` : null, directory: service.directory }));
 process.stdin.resume().on("end", () => {
   service.close();
   setTimeout(() => {

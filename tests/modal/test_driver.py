@@ -18,7 +18,7 @@ GONE = result(1, "", "Modal sandbox lease is no longer available.\n")
 
 
 def sorted_calls(s, since):
-    return sorted(s.m.calls(since))
+    return sorted(s.e.calls(since))
 
 
 # --- calls ---
@@ -28,22 +28,22 @@ def sorted_calls(s, since):
 def a_command_in_a_known_lease_costs_four_calls_and_with_stdin_nine_more():
     with session() as s:
         lease = s.acquire()
-        check_equal(s.m.calls(), ["AuthTokenGet", "AppGetOrCreate", "ImageGetOrCreate", "SandboxCreate", "SandboxTagsSet", "SandboxGetTaskId",
+        check_equal(s.e.calls(), ["AuthTokenGet", "AppGetOrCreate", "ImageGetOrCreate", "SandboxCreate", "SandboxTagsSet", "SandboxGetTaskId",
                                   "TaskGetCommandRouterAccess", "TaskExecStart", "TaskExecWait"])
-        since = len(s.m.calls())
+        since = len(s.e.calls())
         for _ in range(3):
             check_equal(s.sh(lease, "echo hi"), result(stdout="hi\n"))
         check_equal(sorted_calls(s, since), sorted(EXECUTE * 3))
-        since = len(s.m.calls())
+        since = len(s.e.calls())
         check_equal(s.execute(lease, "cat", [], {"stdin": "in"})["stdout"], "in")
-        check_equal(len(s.m.calls(since)), 13)
+        check_equal(len(s.e.calls(since)), 13)
 
 
 @test
 def a_lease_of_another_worker_is_looked_up_once():
     with session() as s:
         lease = s.sandbox()
-        since = len(s.m.calls())
+        since = len(s.e.calls())
         for _ in range(2):
             check_equal(s.execute(lease, "true", environment="env-2"), result())
         check_equal(sorted_calls(s, since), sorted(LOOK + EXECUTE * 2))
@@ -54,7 +54,7 @@ def the_creation_is_the_documented_one():
     with session() as s:
         s.acquire(environment=None, idleTimeoutMs=60000, sandboxTimeoutMs=120000, cidrAllowlist=["10.0.0.0/8", " ", 7])
         s.acquire({"runId": ""}, blockNetwork=True, reuseLease=True)
-        first, second = (request["request"] for request in s.m.requests("SandboxCreate"))
+        first, second = (request["request"] for request in s.e.requests("SandboxCreate"))
         check_includes(first["definition"], {"timeout_secs": 120, "idle_timeout_secs": 60, "workdir": s.workdir,
                                              "network_access": {"network_access_type": 3, "allowed_cidrs": ["10.0.0.0/8"]}})
         check_equal(second["definition"]["network_access"], {"network_access_type": 2})
@@ -66,7 +66,7 @@ def the_creation_is_the_documented_one():
         check_equal([tag for tag in first["tags"] if tag["tag_name"] != "paperclip-environment-id"], tags)
         check_equal([tag["tag_name"] for tag in second["tags"]], ["paperclip-provider", "paperclip-company-id", "paperclip-environment-id",
                                                                    "paperclip-reuse-lease"])
-        for request in s.m.requests("ImageGetOrCreate"):
+        for request in s.e.requests("ImageGetOrCreate"):
             check_equal(request["request"]["builder_version"], "2024.10")
 
 
@@ -86,14 +86,14 @@ def the_script_is_the_documented_one():
 @test
 def every_call_carries_its_metadata():
     with session() as s:
-        s.m.fault(rpc="SandboxCreate", status=[UNAVAILABLE, "busy"], times=2)
+        s.e.fault(rpc="SandboxCreate", status=[UNAVAILABLE, "busy"], times=2)
         s.acquire()
-        creates = s.m.requests("SandboxCreate")
+        creates = s.e.requests("SandboxCreate")
         check_equal([one["metadata"]["x-retry-attempt"] for one in creates], ["0", "1", "2"])
         check_equal(len({one["metadata"]["x-idempotency-key"] for one in creates}), 1)
         check("x-retry-delay" not in creates[0]["metadata"], creates[0])
         check_match(creates[1]["metadata"]["x-retry-delay"], r"\d\.\d{3}")
-        for call in s.m.requests():
+        for call in s.e.requests():
             metadata = call["metadata"]
             if call["rpc"].startswith("TaskExec"):
                 check_match(metadata["authorization"], "Bearer .+")
@@ -126,7 +126,7 @@ def what_cannot_be_created_is_refused_before_any_call():
             error = s.error("AcquireLease", {"runId": "r"}, **config)
             check_equal((error["code"], error["message"]), (-32002, text))
         check_equal(s.error("Probe", tokenId=None)["message"], "Modal sandbox environments require both tokenId and tokenSecret to be configured.")
-        check_equal(s.m.calls(), [])
+        check_equal(s.e.calls(), [])
 
 
 @test
@@ -186,7 +186,7 @@ def big_output_comes_whole_and_big_input_arrives_whole():
         check_equal(got["stdout"], "".join(f"{n}\n" for n in range(1, 700001)))
         text = "0123456789abcde\n" * (20 << 16)  # 20 MiB: two pieces
         check_equal(s.execute(lease, "sh", ["-c", "wc -c; ls /proc/self/fd >/dev/null"], {"stdin": text})["stdout"].strip(), str(len(text)))
-        sizes = [request["request"]["file_write_request"]["data"]["bytes"] for request in s.m.requests("ContainerFilesystemExec")
+        sizes = [request["request"]["file_write_request"]["data"]["bytes"] for request in s.e.requests("ContainerFilesystemExec")
                  if "file_write_request" in request["request"]]
         check_equal(sizes, [16 << 20, 4 << 20])
         check_equal(s.execute(lease, "cat", [], {"stdin": ""}), result())
@@ -201,11 +201,11 @@ def a_stream_that_breaks_goes_on_where_it_broke():
     with session() as s:
         lease = s.acquire()
         for way in ways:
-            s.m.fault(rpc="TaskExecStdioRead", body='^(?!.*"file_descriptor")', at=70000, **way)
-            s.m.fault(rpc="TaskExecStdioRead", body='^(?!.*"file_descriptor")', at=5, **way)
+            s.e.fault(rpc="TaskExecStdioRead", body='^(?!.*"file_descriptor")', at=70000, **way)
+            s.e.fault(rpc="TaskExecStdioRead", body='^(?!.*"file_descriptor")', at=5, **way)
             got = s.sh(lease, script)
             check(got == result(stdout=want), f"with {way}: {len(got['stdout'])} of {len(want)} bytes, {got['exitCode']}")
-        offsets = [one["request"].get("offset", 0) for one in s.m.requests("TaskExecStdioRead") if one["fault"]]
+        offsets = [one["request"].get("offset", 0) for one in s.e.requests("TaskExecStdioRead") if one["fault"]]
         check(offsets.count(70000) >= len(ways) - 1, offsets)
 
 
@@ -214,10 +214,10 @@ def what_a_stream_says_is_final_fails_the_command():
     with session() as s:
         lease = s.acquire()
         for way in ({"status": [7, "not%20this €"]}, {"garbage": True}):
-            s.m.fault(rpc="TaskExecStdioRead", times=None, **way)
+            s.e.fault(rpc="TaskExecStdioRead", times=None, **way)
             message = s.w.error(s.send_execute(lease, "echo", ["hi"]))["message"]
             check(message.endswith("PERMISSION_DENIED: not%20this €") or message == "Modal's answer to TaskExecStdioRead is malformed", message)
-            s.m.clear_faults()
+            s.e.clear_faults()
 
 
 @test
@@ -225,10 +225,10 @@ def a_wait_that_breaks_is_asked_again_and_the_command_runs_once():
     with session() as s:
         lease = s.acquire()
         for way in ({"reset": True}, {"status": [UNAVAILABLE, ""]}, {"end": True}):
-            s.m.fault(rpc="TaskExecWait", **way)
+            s.e.fault(rpc="TaskExecWait", **way)
         check_equal(s.sh(lease, f"echo ran >>'{s.workdir}/ran'; exit 4"), result(4))
         for way in ({"reset": True, "after": True}, {"status": [UNAVAILABLE, ""], "after": True}, {"end": True, "after": True}):
-            s.m.fault(rpc="TaskExecStart", **way)
+            s.e.fault(rpc="TaskExecStart", **way)
         check_equal(s.sh(lease, f"echo ran >>'{s.workdir}/ran'"), result())
         with open(f"{s.workdir}/ran", encoding="ascii") as file:
             check_equal(file.read(), "ran\nran\n")
@@ -242,11 +242,11 @@ def exit_codes_and_signals():
         codes = [s.w.result(key)["exitCode"] for key in keys.values()]
         check_equal(codes, [0, 255, 137, 143, 127])
         check_equal(s.sh(lease, "cd /none/there", more={"cwd": "/none"})["exitCode"] > 0, True)
-        s.m.fault(rpc="TaskExecWait", answer={})
+        s.e.fault(rpc="TaskExecWait", answer={})
         check_equal(s.w.error(s.send_execute(lease, "true"))["message"], "Unexpected exit status")
-        since = len(s.m.calls())
+        since = len(s.e.calls())
         s.w.error(s.send_execute(lease, "x" * 70000, [], {"stdin": "x"}))
-        check_equal(s.m.calls(since), [])
+        check_equal(s.e.calls(since), [])
         error = s.w.error(s.send_execute(lease, "x" * 70000))
         check_match(error["message"], r"Total length of CMD arguments must be less than 65536 bytes \(ARG_MAX\)\. Got \d+ bytes\.")
 
@@ -259,30 +259,30 @@ def a_timeout_is_always_timed_out_and_keeps_what_was_printed():
     with session() as s:
         lease = s.acquire()
         script = "echo before; echo problem >&2; exec sleep 1000"
-        s.m.fault(rpc="TaskExecWait", body=".*", stall=True, skip=3, times=None)
+        s.e.fault(rpc="TaskExecWait", body=".*", stall=True, skip=3, times=None)
         keys = [s.send_execute(lease, "sh", ["-c", script], {"timeoutMs": timeout}) for timeout in (1000, 1999, 1200.5)]
         keys.append(s.send_execute(lease, "sh", ["-c", script], {"timeoutMs": 0}, execTimeoutMs=1000))
         for key in keys:
             got = s.w.result(key)
             check_equal((got["exitCode"], got["timedOut"], got["stdout"]), (None, True, "before\n"))
             check_match(got["stderr"], r"problem\nDeadline exceeded while waiting for exec [0-9a-f-]{36}\n")
-        check_equal({one["request"]["timeout_secs"] for one in s.m.requests("TaskExecStart")[1:5]}, {1})
-        s.m.clear_faults()
+        check_equal({one["request"]["timeout_secs"] for one in s.e.requests("TaskExecStart")[1:5]}, {1})
+        s.e.clear_faults()
 
 
 @test
 def a_service_that_says_nothing_more_ends_in_a_timeout_soon_after_the_deadline():
     with session() as s:
         lease = s.acquire()
-        s.m.fault(rpc="TaskExec(Wait|StdioRead)", stall=True, times=None)
+        s.e.fault(rpc="TaskExec(Wait|StdioRead)", stall=True, times=None)
         began = time.monotonic()
         keys = [s.send_execute(lease, "true", [], {"timeoutMs": 1000})]
-        s.m.fault(rpc="TaskExecStart", body="'late'", stall=True, times=None)
+        s.e.fault(rpc="TaskExecStart", body="'late'", stall=True, times=None)
         keys.append(s.send_execute(lease, "late", [], {"timeoutMs": 1000}))
         for key in keys:
             check_equal(s.w.result(key)["timedOut"], True)
         check(time.monotonic() - began < 30, "long after the deadline")
-        s.m.clear_faults()
+        s.e.clear_faults()
 
 
 @test
@@ -302,9 +302,9 @@ def what_a_command_that_was_given_up_has_started_is_ended():
         wait_until(lambda: os.path.exists(mark), "the command runs")
         s.lease_call("ReleaseLease", lease, reuseLease=True)
         check("error" in s.w.answer(key), "the command has no result")
-        s.m.wait_for(lambda m: m.state()["running"] == 0, "the command has ended")
+        s.e.wait_for(lambda m: m.state()["running"] == 0, "the command has ended")
         os.unlink(mark)
-        check_equal(s.m.live(), [lease["providerLeaseId"]])
+        check_equal(s.e.live(), [lease["providerLeaseId"]])
 
 
 # --- the ends of leases ---
@@ -316,12 +316,12 @@ def release_and_destroy_end_a_running_command_with_proof():
         for method, reuse in (("ReleaseLease", False), ("DestroyLease", False), ("ReleaseLease", True)):
             lease = s.acquire(reuseLease=reuse)
             key = s.send_execute(lease, "sleep", ["100000"], reuseLease=reuse)
-            s.m.wait_for(lambda m: m.state()["running"] > 0, "the command runs")
+            s.e.wait_for(lambda m: m.state()["running"] > 0, "the command runs")
             got = s.lease_call(method, lease, {"cancelActiveWork": True}, reuseLease=reuse)
             check_equal(got, {"providerLeaseId": lease["providerLeaseId"], "state": "destroyed"})
             check("error" in s.w.answer(key), "the command has no result")
             s.no_live()
-            s.m.wait_for(lambda m: m.state()["running"] == 0, "the command has ended")
+            s.e.wait_for(lambda m: m.state()["running"] == 0, "the command has ended")
 
 
 @test
@@ -329,9 +329,9 @@ def a_lease_that_has_ended_takes_no_commands_until_it_is_resumed():
     with session() as s:
         lease = s.acquire(reuseLease=True)
         s.lease_call("ReleaseLease", lease, reuseLease=True)
-        since = len(s.m.calls())
+        since = len(s.e.calls())
         check_equal(s.execute(lease, "true", reuseLease=True), GONE)
-        check_equal(s.m.calls(since), [])
+        check_equal(s.e.calls(since), [])
         again = s.lease_call("ResumeLease", lease, {"leaseMetadata": lease["metadata"]}, reuseLease=True)
         check_equal((again["providerLeaseId"], again["expiresAt"]), (lease["providerLeaseId"], lease["expiresAt"]))
         check_equal(s.execute(lease, "true", reuseLease=True), result())
@@ -348,7 +348,7 @@ def the_end_of_a_sandbox_is_told_and_comes_at_the_latest_when_asked_for():
         asked = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() + 60))
         lease = s.acquire({"requestedExpiresAt": asked})
         check(before < unix(lease["expiresAt"]) <= unix(asked), lease)
-        check(50 <= s.m.requests("SandboxCreate")[-1]["request"]["definition"]["timeout_secs"] <= 56, s.m.requests("SandboxCreate")[-1])
+        check(50 <= s.e.requests("SandboxCreate")[-1]["request"]["definition"]["timeout_secs"] <= 56, s.e.requests("SandboxCreate")[-1])
         past = {"runId": "r", "requestedExpiresAt": "2020-01-01T00:00:00.000Z"}
         check_match(s.error("AcquireLease", past)["message"], "requestedExpiresAt leaves a sandbox no time.*")
 
@@ -358,7 +358,7 @@ def a_probe_tells_its_steps():
     with session() as s:
         codes = [entry["code"] for entry in s.call("Probe")["diagnostics"]]
         check_equal(codes, ["modal.app", "modal.image", "modal.sandbox", "modal.workspace", "modal.command"])
-        s.m.fault(rpc="SandboxCreate", status=[8, "out of quota"])
+        s.e.fault(rpc="SandboxCreate", status=[8, "out of quota"])
         got = s.call("Probe")
         check_equal([(entry["severity"], entry["code"]) for entry in got["diagnostics"]],
                     [("info", "modal.app"), ("info", "modal.image"), ("error", "modal.failed")])
@@ -373,10 +373,10 @@ def a_thousand_commands_at_once_share_few_connections():
     with session(tls=True) as s:
         leases = [s.acquire(environment=f"env-{n}") for n in range(4)]
         with s.w.one_write():
-            keys = [(n, s.send_execute(leases[n % 4], "echo", [str(n)], environment=f"env-{n % 4}")) for n in range(1000)]
+            keys = [(n, s.send_execute(leases[n % 4], "echo", [str(n)], {"timeoutMs": 200000}, environment=f"env-{n % 4}")) for n in range(1000)]
         for n, key in keys:
             check_equal(s.w.result(key), result(stdout=f"{n}\n"))
-        state = s.m.state()
+        state = s.e.state()
         check(state["connections"]["peak"] <= 80, state["connections"])
 
 

@@ -19,9 +19,9 @@ GONE = result(1, "", "Modal sandbox lease is no longer available.\n")
 def tokens_that_were_taken_back_are_fetched_again():
     with session() as s:
         lease = s.acquire()
-        s.m.drop_tokens()
+        s.e.drop_tokens()
         check_equal(s.sh(lease, "echo hi"), result(stdout="hi\n"))
-        s.m.drop_tokens()
+        s.e.drop_tokens()
         s.lease_call("ReleaseLease", lease)
         s.no_live()
 
@@ -32,28 +32,32 @@ def a_session_token_is_fetched_once_for_an_account_and_again_before_it_ends():
         keys = [s.send_acquire(environment=f"env-{n}") for n in range(5)]
         for key in keys:
             s.w.result(key)
-        check_equal(len(s.m.requests("AuthTokenGet")), 1)
+        check_equal(len(s.e.requests("AuthTokenGet")), 1)
         s.acquire(company=OTHER_COMPANY)
-        check_equal(len(s.m.requests("AuthTokenGet")), 2)
+        check_equal(len(s.e.requests("AuthTokenGet")), 2)
     with session() as s:
-        s.m.behave(tokenLifeS=1)
+        s.e.behave(tokenLifeS=1)
+        s.acquire()
+        s.e.behave()
+        time.sleep(1.1)
+        since = len(s.e.calls())
         for _ in range(2):
             s.acquire()
-            time.sleep(1.1)
-        check_equal(len(s.m.requests("AuthTokenGet")), 2)
+        check_equal(len(s.e.requests("AuthTokenGet", since=since)), 1)
 
 
 @test
 def a_router_token_that_expires_is_fetched_again_by_one_of_many():
     with session() as s:
-        s.m.behave(routerLifeS=1)
+        s.e.behave(routerLifeS=1)
         lease = s.acquire()
         time.sleep(1.1)
-        s.m.behave()
+        s.e.behave()
+        since = len(s.e.calls())
         keys = [s.send_execute(lease, "echo", ["hi"]) for _ in range(10)]
         for key in keys:
             check_equal(s.w.result(key)["stdout"], "hi\n")
-        check_equal(len(s.m.requests("TaskGetCommandRouterAccess")), 2)
+        check_equal(len(s.e.requests("TaskGetCommandRouterAccess", since=since)), 1)
 
 
 @test
@@ -61,8 +65,8 @@ def refused_credentials_say_so():
     with session() as s:
         error = s.error("AcquireLease", {"runId": "r"}, tokenSecret="wrong-secret")
         check_equal((error["code"], error["message"]), (16, "/modal.client.ModalClient/AuthTokenGet UNAUTHENTICATED: Token validation failed"))
-        check_equal(len(s.m.requests()), 1)
-        s.m.fault(rpc="AppGetOrCreate", status=[7, "bad secret test-secret!"])
+        check_equal(len(s.e.requests()), 1)
+        s.e.fault(rpc="AppGetOrCreate", status=[7, "bad secret test-secret!"])
         check_match(s.error("AcquireLease", {"runId": "r"})["message"], r".*PERMISSION_DENIED: bad secret \*\*\*!")
 
 
@@ -73,55 +77,55 @@ def refused_credentials_say_so():
 def calls_are_repeated_where_that_may_help_and_nowhere_else():
     with session() as s:
         for way in ({"status": [UNAVAILABLE, "x"]}, {"status": [2, ""]}, {"rst": 2}, {"http": 503}, {"end": True}, {"goaway": 0}):
-            since = len(s.m.calls())
-            s.m.fault(rpc="AppGetOrCreate", **way)
+            since = len(s.e.calls())
+            s.e.fault(rpc="AppGetOrCreate", **way)
             s.acquire()
-            check_equal(len(s.m.requests("AppGetOrCreate", since=since)), 2, f"{way}")
+            check_equal(len(s.e.requests("AppGetOrCreate", since=since)), 2, f"{way}")
         for way, text in (({"status": [9, "a b"]}, "FAILED_PRECONDITION: a b"), ({"http": 404}, "UNIMPLEMENTED: Received HTTP status code 404"),
                           ({"empty": True}, "UNIMPLEMENTED: No message received"), ({"status": [8, ""]}, "RESOURCE_EXHAUSTED: ")):
-            since = len(s.m.calls())
-            s.m.fault(rpc="AppGetOrCreate", **way)
+            since = len(s.e.calls())
+            s.e.fault(rpc="AppGetOrCreate", **way)
             check_match(s.error("AcquireLease", {"runId": "r"})["message"], ".*AppGetOrCreate " + re.escape(text))
-            check_equal(len(s.m.requests("AppGetOrCreate", since=since)), 1, f"{way}")
-        s.m.fault(rpc="AppGetOrCreate", status=[5, "nothing"])
+            check_equal(len(s.e.requests("AppGetOrCreate", since=since)), 1, f"{way}")
+        s.e.fault(rpc="AppGetOrCreate", status=[5, "nothing"])
         check_equal(s.error("AcquireLease", {"runId": "r"})["message"], "App 'paperclip-app' not found")
 
 
 @test
 def a_pause_that_the_service_asks_for_is_kept():
     with session() as s:
-        s.m.fault(rpc="SandboxCreate", status=[8, "slow down"], retryAfter=0.2, times=5)
+        s.e.fault(rpc="SandboxCreate", status=[8, "slow down"], retryAfter=0.2, times=5)
         s.acquire()
-        check_equal([one["metadata"].get("x-throttle-retry-attempt") for one in s.m.requests("SandboxCreate")], [None, "1", "2", "3", "4", "5"])
+        check_equal([one["metadata"].get("x-throttle-retry-attempt") for one in s.e.requests("SandboxCreate")], [None, "1", "2", "3", "4", "5"])
 
 
 @test
 def an_image_is_waited_for_and_its_failures_have_their_texts():
     with session() as s:
-        s.m.behave(images={"node:20": {"joins": 3}, "bad": {"joins": 2, "status": 2, "exception": "no such image"}, "shut": {"status": 3},
+        s.e.behave(images={"node:20": {"joins": 3}, "bad": {"joins": 2, "status": 2, "exception": "no such image"}, "shut": {"status": 3},
                            "slow": {"status": 4}, "odd": {"joins": 1, "status": 6}})
-        s.m.fault(rpc="ImageJoinStreaming", reset=True, skip=1)
+        s.e.fault(rpc="ImageJoinStreaming", reset=True, skip=1)
         s.acquire()
-        s.m.fault(rpc="ImageJoinStreaming", status=[UNAVAILABLE, "x"])
+        s.e.fault(rpc="ImageJoinStreaming", status=[UNAVAILABLE, "x"])
         s.acquire()
         for image, text in (("bad", "failed with the exception:\nno such image"), ("slow", "timed out. Please try again with a larger timeout parameter."),
                             ("shut", "terminated due to external shut-down. Please try again."), ("odd", "failed with unknown status: 6")):
             check_match(s.error("AcquireLease", {"runId": "r"}, image=image)["message"], r"Image build for im-\w+ " + re.escape(text))
-        check_equal(s.m.state()["created"], 2)
+        check_equal(s.e.state()["created"], 2)
 
 
 @test
 def a_task_that_is_not_there_yet_is_asked_for_again():
     with session() as s:
-        s.m.behave(taskPolls=1)
+        s.e.behave(taskPolls=1)
         s.acquire()
-        check_equal(len(s.m.requests("SandboxGetTaskId")), 2)
+        check_equal(len(s.e.requests("SandboxGetTaskId")), 2)
 
 
 @test
 def tags_that_cannot_be_set_are_a_warning():
     with session() as s:
-        s.m.fault(rpc="SandboxTagsSet", status=[7, "no tags"])
+        s.e.fault(rpc="SandboxTagsSet", status=[7, "no tags"])
         lease = s.acquire()
         check_equal(s.warnings(), [f"Failed to set tags on Modal sandbox {lease['providerLeaseId']}: "
                                    "/modal.client.ModalClient/SandboxTagsSet PERMISSION_DENIED: no tags"])
@@ -132,7 +136,7 @@ def a_sandbox_that_runs_as_another_task_is_found_again():
     with session() as s:
         lease = s.acquire()
         for stdin in ({}, {"stdin": "x"}):
-            s.m.move(lease["providerLeaseId"])
+            s.e.move(lease["providerLeaseId"])
             check_equal(s.execute(lease, "cat" if stdin else "true", [], stdin)["exitCode"], 0)
 
 
@@ -142,14 +146,14 @@ def a_sandbox_that_dies_under_a_command_says_so():
         lease = s.acquire()
         key = s.send_execute(lease, "sh", ["-c", "echo up; exec sleep 1000"])
         s.w.until(lambda: s.w.live_text(key) == "up\n", "it runs")
-        s.m.fault(rpc="TaskExec.*", status=[5, "task not found"], times=None)
-        s.m.end(lease["providerLeaseId"])
+        s.e.fault(rpc="TaskExec.*", status=[5, "task not found"], times=None)
+        s.e.end(lease["providerLeaseId"])
         message = s.w.answer(key)
         if "error" in message:
             check_match(message["error"]["message"], "Modal sandbox .* ended while the command was running: .*")
         else:
             check_equal(message["result"]["exitCode"], 137)
-        s.m.clear_faults()
+        s.e.clear_faults()
         check_equal(s.execute(lease, "true"), GONE)
         check_equal(s.lease_call("ResumeLease", lease, reuseLease=True), {"providerLeaseId": None, "metadata": {"expired": True}})
         check_equal(s.call("RealizeWorkspace", {"lease": {"providerLeaseId": lease["providerLeaseId"]}, "workspace": {"localPath": "/l"}}),
@@ -160,29 +164,29 @@ def a_sandbox_that_dies_under_a_command_says_so():
 def a_file_that_cannot_be_written_fails_at_once_with_its_reason():
     with session() as s:
         lease = s.acquire()
-        s.m.fault(rpc="ContainerFilesystemExecGetOutput", status=[UNAVAILABLE, "x"], times=3)
+        s.e.fault(rpc="ContainerFilesystemExecGetOutput", status=[UNAVAILABLE, "x"], times=3)
         check_equal(s.execute(lease, "cat", [], {"stdin": "x"})["stdout"], "x")
-        since = len(s.m.calls())
-        s.m.fault(rpc="ContainerFilesystemExec", body="file_write", status=[9, "No space left on device"])
+        since = len(s.e.calls())
+        s.e.fault(rpc="ContainerFilesystemExec", body="file_write", status=[9, "No space left on device"])
         check_match(s.w.error(s.send_execute(lease, "cat", [], {"stdin": "x"}))["message"], ".*No space left on device")
-        check_equal(len(s.m.requests("ContainerFilesystemExec", since=since)), 3)
+        check_equal(len(s.e.requests("ContainerFilesystemExec", since=since)), 3)
         check_equal(s.scripts(since)[-1][:6], "rm -f ")
-        since = len(s.m.calls())
-        s.m.fault(rpc="ContainerFilesystemExecGetOutput", skip=1, answer={"error": {"error_code": 28, "error_message": "No space left on device"}})
+        since = len(s.e.calls())
+        s.e.fault(rpc="ContainerFilesystemExecGetOutput", skip=1, answer={"error": {"error_code": 28, "error_message": "No space left on device"}})
         error = s.w.error(s.send_execute(lease, "cat", [], {"stdin": "x"}))
         check_equal((error["code"], error["message"]), (-32002, "No space left on device"))
-        check_equal(len(s.m.requests("ContainerFilesystemExecGetOutput", since=since)), 3)
-        s.m.wait_for(lambda m: m.state()["openFiles"] == 0, "the file is closed")
+        check_equal(len(s.e.requests("ContainerFilesystemExecGetOutput", since=since)), 3)
+        s.e.wait_for(lambda m: m.state()["openFiles"] == 0, "the file is closed")
 
 
 @test
 def ids_of_the_second_generation_are_called_by_its_names():
     with session() as s:
         check_equal(s.lease_call("ResumeLease", "sb2-other", reuseLease=True)["metadata"], {"expired": True})
-        check_equal(s.m.calls()[-1], "SandboxWaitV2")
-        s.m.behave(firstGenerationOnly=True)
+        check_equal(s.e.calls()[-1], "SandboxWaitV2")
+        s.e.behave(firstGenerationOnly=True)
         check_equal(s.lease_call("DestroyLease", "sb2-other"), None)
-        check_equal(s.m.calls()[-2:], ["SandboxTerminateV2", "SandboxTerminate"])
+        check_equal(s.e.calls()[-2:], ["SandboxTerminateV2", "SandboxTerminate"])
 
 
 # --- connections ---
@@ -194,36 +198,36 @@ def connections_that_go_away_lose_no_command():
         lease = s.acquire()
         go = os.path.join(s.workdir, "go")
         keys = [s.send_execute(lease, "sh", ["-c", f"echo {n}; until test -e '{go}'; do sleep 0.05; done"]) for n in range(20)]
-        s.m.wait_for(lambda m: m.state()["running"] == 20, "the commands run")
-        s.m.go_away()
+        s.e.wait_for(lambda m: m.state()["running"] == 20, "the commands run")
+        s.e.go_away()
         keys += [s.send_execute(lease, "echo", [str(n)]) for n in range(20, 40)]
         with open(go, "w", encoding="ascii"):
             pass
         for n, key in enumerate(keys):
             check_equal(s.w.result(key), result(stdout=f"{n}\n"))
-        starts = [one["request"]["exec_id"] for one in s.m.requests("TaskExecStart")]
+        starts = [one["request"]["exec_id"] for one in s.e.requests("TaskExecStart")]
         check(len(set(starts)) == 41, "each was started under its own id")
 
 
 @test
 def a_router_is_called_at_its_host_and_port_and_only_if_it_is_https():
     with session() as s:
-        port = s.m.server_url.rpartition(":")[2]
-        s.m.behave(routerUrl=f"https://localhost:{port}/somewhere?x=1")
+        port = s.e.server_url.rpartition(":")[2]
+        s.e.behave(routerUrl=f"https://localhost:{port}/somewhere?x=1")
         check_equal(s.sh(s.acquire(), "echo hi"), result(stdout="hi\n"))
-        s.m.behave(routerUrl=f"http://127.0.0.1:{port}")
+        s.e.behave(routerUrl=f"http://127.0.0.1:{port}")
         check_equal(s.error("AcquireLease", {"runId": "r"})["message"], f"Task router URL must be https, got: http://127.0.0.1:{port}")
-        s.m.behave(routerUrl="https:///")
+        s.e.behave(routerUrl="https:///")
         check_equal(s.error("AcquireLease", {"runId": "r"})["message"], "Modal answered with a task router that has no valid address")
 
 
 @test
 def a_router_that_moves_is_followed():
     with session() as s:
-        s.m.behave(routerLifeS=1)
+        s.e.behave(routerLifeS=1)
         lease = s.acquire()
         time.sleep(1.1)
-        s.m.behave(routerUrl=f"https://localhost:{s.m.server_url.rpartition(':')[2]}")
+        s.e.behave(routerUrl=f"https://localhost:{s.e.server_url.rpartition(':')[2]}")
         check_equal(s.sh(lease, "echo hi"), result(stdout="hi\n"))
 
 
@@ -239,7 +243,7 @@ def answers_that_make_no_sense_are_errors():
                 ("AppGetOrCreate", {"raw": "CgL//w=="}, "Modal's answer to AppGetOrCreate is malformed"),
                 ("ImageGetOrCreate", {"raw": "CgFpEgYIAhIC//8="}, "Modal's answer to ImageGetOrCreate is malformed"),
                 ("TaskGetCommandRouterAccess", {"answer": {}}, "Task router URL must be https, got: ")):
-            s.m.fault(rpc=rpc, **way)
+            s.e.fault(rpc=rpc, **way)
             check_equal(s.error("AcquireLease", {"runId": "r"})["message"], text)
         s.no_live()
 
@@ -248,17 +252,17 @@ def answers_that_make_no_sense_are_errors():
 def the_router_may_ask_for_a_pause_too():
     with session() as s:
         lease = s.acquire()
-        s.m.fault(rpc="TaskExecStart", status=[8, "slow down"], retryAfter=0.1, times=3)
-        s.m.fault(rpc="TaskExecStdioRead", status=[8, "slow down"], retryAfter=0.1)
+        s.e.fault(rpc="TaskExecStart", status=[8, "slow down"], retryAfter=0.1, times=3)
+        s.e.fault(rpc="TaskExecStdioRead", status=[8, "slow down"], retryAfter=0.1)
         check_equal(s.sh(lease, "echo hi"), result(stdout="hi\n"))
-        check_equal(len(s.m.requests("TaskExecStart")), 5)
+        check_equal(len(s.e.requests("TaskExecStart")), 5)
 
 
 @test
 def a_task_that_is_not_known_is_no_end_of_the_sandbox():
     with session() as s:
         lease = s.sandbox()
-        s.m.fault(rpc="TaskGetCommandRouterAccess", status=[5, "no such task"])
+        s.e.fault(rpc="TaskGetCommandRouterAccess", status=[5, "no such task"])
         error = s.error("ResumeLease", {"providerLeaseId": lease}, reuseLease=True, environment="env-2")
         check_equal((error["code"], error["message"]), (5, "/modal.client.ModalClient/TaskGetCommandRouterAccess NOT_FOUND: no such task"))
 

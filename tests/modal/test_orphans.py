@@ -18,7 +18,7 @@ LATER = ["SandboxTagsSet", "SandboxGetTaskId", "TaskGetCommandRouterAccess", "Ta
 def acquire_all(s, cases):
     """The answers of acquires that run at once, one a case, each with its fault in SandboxCreate."""
     for n, (way, times) in enumerate(cases):
-        s.m.fault(rpc="SandboxCreate", body=f'case-{n}"', times=times, **way)
+        s.e.fault(rpc="SandboxCreate", body=f'case-{n}"', times=times, **way)
     return [s.w.answer(s.send_acquire({"runId": f"case-{n}"}, environment=f"env-{n}")) for n in range(len(cases))]
 
 
@@ -26,7 +26,7 @@ def check_answers(s, answers, what):
     leases = [answer["result"]["providerLeaseId"] for answer in answers if "result" in answer]
     for answer in answers:
         check("result" in answer or answer["error"]["message"].strip(), f"an error without a word: {answer}")
-    check_equal(sorted(s.m.live()), sorted(leases), what)
+    check_equal(sorted(s.e.live()), sorted(leases), what)
     return leases
 
 
@@ -42,7 +42,7 @@ def a_creation_that_fails_in_any_way_once_leaves_what_was_answered():
 def a_creation_that_fails_more_often_than_it_is_repeated_leaves_nothing():
     with session() as s:
         answers = acquire_all(s, [(way, 4) for way in LOST + [{"status": [14, "lost"], "after": True}]])
-        s.m.wait_for(lambda m: len(m.live()) == sum("result" in answer for answer in answers), "nothing else lives")
+        s.e.wait_for(lambda m: len(m.live()) == sum("result" in answer for answer in answers), "nothing else lives")
         check_answers(s, answers, "sandboxes after four failures each")
 
 
@@ -51,16 +51,16 @@ def a_creation_that_is_not_answered_in_time_leaves_nothing():
     with session() as s:
         keys = []
         for n, way in enumerate(({"stall": True}, {"stall": True, "after": True}, {"delayMs": 3000})):
-            s.m.fault(rpc="SandboxCreate", body=f'case-{n}"', **way)
+            s.e.fault(rpc="SandboxCreate", body=f'case-{n}"', **way)
             keys.append(s.send_acquire({"runId": f"case-{n}"}, environment=f"env-{n}", timeoutMs=1))
-        s.m.wait_for(lambda m: len(m.requests("SandboxCreate")) >= 3, "the creations are under way")
+        s.e.wait_for(lambda m: len(m.requests("SandboxCreate")) >= 3, "the creations are under way")
         # The host goes away: its worker ends with everything it has begun.
         check_equal(s.w.call("shutdown"), None)
         s.w.wait_end()
         for key in keys:
             s.w.asked.pop(key, None)
-        s.m.clear_faults()
-        s.m.wait_for(lambda m: not m.live(), "nothing lives")
+        s.e.clear_faults()
+        s.e.wait_for(lambda m: not m.live(), "nothing lives")
 
 
 @test
@@ -68,14 +68,14 @@ def each_later_step_that_fails_leaves_no_sandbox():
     with session() as s:
         for rpc in LATER:
             for way in ({"status": [7, "no"]}, {"garbage": True}, {"empty": True}):
-                s.m.fault(rpc=rpc, **way)
+                s.e.fault(rpc=rpc, **way)
                 answer = s.w.answer(s.send_acquire())
                 check(rpc == "SandboxTagsSet" or "error" in answer, f"{rpc} {way}: {answer}")
                 lease = answer.get("result", {}).get("providerLeaseId")
-                check_equal(s.m.live(), [lease] if lease else [], f"after {rpc} {way}")
+                check_equal(s.e.live(), [lease] if lease else [], f"after {rpc} {way}")
                 if lease:
                     s.lease_call("DestroyLease", lease)
-            s.m.fault(rpc=rpc, reset=True)
+            s.e.fault(rpc=rpc, reset=True)
             s.lease_call("DestroyLease", s.acquire())
             s.no_live()
 
@@ -83,10 +83,10 @@ def each_later_step_that_fails_leaves_no_sandbox():
 @test
 def a_sandbox_that_is_dead_from_the_start_is_an_error():
     with session() as s:
-        s.m.fault(rpc="SandboxGetTaskId", answer={"task_id": "ta-1", "task_result": {"status": 2, "exception": "no capacity"}})
+        s.e.fault(rpc="SandboxGetTaskId", answer={"task_id": "ta-1", "task_result": {"status": 2, "exception": "no capacity"}})
         check_match(s.error("AcquireLease", {"runId": "r"})["message"], r'Sandbox sb-\w+ has already completed with result: exception:"no capacity"')
         s.no_live()
-        s.m.fault(rpc="SandboxGetTaskId", answer={"task_id": "ta-1", "task_result": {"status": 1}})
+        s.e.fault(rpc="SandboxGetTaskId", answer={"task_id": "ta-1", "task_result": {"status": 1}})
         check_match(s.call("Probe")["metadata"]["error"], r"Sandbox sb-\w+ has already completed")
         s.no_live()
 
@@ -98,7 +98,7 @@ def an_end_that_fails_at_first_is_repeated():
                  {"status": [14, ""]}, {"status": [13, ""], "after": True}, {"end": True}, {"status": [8, ""]}, {"http": 503}, {"goaway": 1})]
         leases = [s.w.result(key)["providerLeaseId"] for key in [s.send_acquire(environment=f"env-{n}") for n in range(len(cases))]]
         for lease, (_, way) in zip(leases, cases):
-            s.m.fault(rpc="SandboxTerminate", body=lease, times=2, **way)
+            s.e.fault(rpc="SandboxTerminate", body=lease, times=2, **way)
         keys = [s.send(method, {"providerLeaseId": lease}, environment=f"env-{n}") for n, (lease, (method, _)) in enumerate(zip(leases, cases))]
         check_equal([s.w.result(key) for key in keys], [None] * len(cases))
         s.no_live()
@@ -110,7 +110,7 @@ def an_end_that_fails_at_first_is_repeated():
 def an_end_that_is_refused_for_good_is_an_error_and_can_be_asked_for_again():
     with session() as s:
         lease = s.acquire()["providerLeaseId"]
-        s.m.fault(rpc="SandboxTerminate", status=[7, "not yours"])
+        s.e.fault(rpc="SandboxTerminate", status=[7, "not yours"])
         error = s.error("DestroyLease", {"providerLeaseId": lease})
         check_equal((error["code"], error["message"]), (7, "/modal.client.ModalClient/SandboxTerminate PERMISSION_DENIED: not yours"))
         s.lease_call("DestroyLease", lease)
@@ -122,7 +122,7 @@ def a_sandbox_that_the_service_forgot_is_released_without_an_error():
     with session() as s:
         for method in ("ReleaseLease", "DestroyLease"):
             lease = s.acquire()
-            s.m.forget(lease["providerLeaseId"])
+            s.e.forget(lease["providerLeaseId"])
             check_equal(s.lease_call(method, lease, {"cancelActiveWork": True})["state"], "destroyed")
 
 
@@ -131,11 +131,11 @@ def a_probe_leaves_nothing_whatever_fails():
     with session() as s:
         for rpc in ["SandboxCreate", *LATER, "TaskExecStdioRead"]:
             for way in ({"status": [7, "no"]}, {"reset": True, "after": True}, {"garbage": True}):
-                s.m.fault(rpc=rpc, **way)
+                s.e.fault(rpc=rpc, **way)
                 got = s.call("Probe")
                 check(got["ok"] or got["metadata"].get("error"), f"{rpc} {way}: {got}")
                 s.no_live()
-                s.m.clear_faults()
+                s.e.clear_faults()
 
 
 @test
@@ -144,13 +144,13 @@ def a_resume_that_fails_leaves_the_sandbox_alone_and_doubt_is_an_error():
         lease = s.acquire(reuseLease=True)["providerLeaseId"]
         for rpc, way in (("SandboxWait", {"status": [7, "no"]}), ("SandboxWait", {"http": 403}), ("SandboxWait", {"empty": True}),
                          ("TaskGetCommandRouterAccess", {"status": [9, "no"]}), ("TaskExecStart", {"status": [3, "no"]})):
-            s.m.fault(rpc=rpc, **way)
+            s.e.fault(rpc=rpc, **way)
             error = s.error("ResumeLease", {"providerLeaseId": lease}, reuseLease=True, environment="env-2")
             check(error["message"], "no text")
-            check_equal(s.m.live(), [lease])
-        s.m.fault(rpc="SandboxWait", status=[14, "x"], times=None)
+            check_equal(s.e.live(), [lease])
+        s.e.fault(rpc="SandboxWait", status=[14, "x"], times=None)
         check("UNAVAILABLE" in s.error("ResumeLease", {"providerLeaseId": lease}, reuseLease=True, environment="env-2")["message"], "the status")
-        s.m.clear_faults()
+        s.e.clear_faults()
 
 
 main()

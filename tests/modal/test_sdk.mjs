@@ -17,12 +17,12 @@ const first = await new Promise((resolve, reject) => {
   createInterface({ input: child.stdout }).once("line", resolve);
   child.once("exit", (code) => reject(new Error(`the emulator ended with status ${code}`)));
 });
-const { control: controlUrl, serverUrl, directory } = JSON.parse(first);
+const { url, serverUrl, directory } = JSON.parse(first);
 process.env.MODAL_SERVER_URL = serverUrl;
 process.env.MODAL_SANDBOX_V2 = "0";
 
 async function control(method, what, body) {
-  const response = await fetch(`${controlUrl}/${what}`, { method, body: body && JSON.stringify(body) });
+  const response = await fetch(`${url}/control/${what}`, { method, body: body && JSON.stringify(body) });
   const answer = await response.json();
   assert.equal(response.status, 200, JSON.stringify(answer));
   return answer;
