@@ -207,13 +207,13 @@ void http_lane_socket_opened(struct http_ticket *ticket, int fd)
 
 static int local_port_of(int fd)
 {
-	struct sockaddr_storage address = {0};
+	struct sockaddr_in6 address = {0};
 	socklen_t len = sizeof(address);
 
 	if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
 		return -1;
-	/* Both families have it in the same place. */
-	return ntohs(((struct sockaddr_in *)&address)->sin_port);
+	/* IPv4 has it in the same place. */
+	return ntohs(address.sin6_port);
 }
 
 void http_lane_connected(struct http_ticket *ticket, int local_port)
