@@ -14,10 +14,9 @@ static int too_big(size_t max, struct err *err)
 	return err_set(err, ERR_INVALID, "the standard input is bigger than %zu bytes", max);
 }
 
-/* watch NULL: a regular file, which is always ready. */
-static int read_to_end(int fd, struct fd_watch *watch, size_t max, struct buf *ret, struct err *err)
+/* watch NULL: a regular file, which is always ready. repair NULL: the bytes as they are. */
+static int read_to_end(int fd, struct fd_watch *watch, struct utf8_repair *repair, size_t max, struct buf *ret, struct err *err)
 {
-	struct utf8_repair repair = {0};
 	cleanup_free char *room = xmalloc(PIECE_BYTES);
 
 	for (size_t total = 0;;) {
@@ -26,7 +25,8 @@ static int read_to_end(int fd, struct fd_watch *watch, size_t max, struct buf *r
 		ssize_t got = read(fd, room, PIECE_BYTES);
 
 		if (got == 0) {
-			utf8_repair_finish(&repair, ret);
+			if (repair)
+				utf8_repair_finish(repair, ret);
 			return 0;
 		}
 		if (got < 0 && errno != EAGAIN && errno != EINTR)
@@ -36,25 +36,41 @@ static int read_to_end(int fd, struct fd_watch *watch, size_t max, struct buf *r
 		total += (size_t)got;
 		if (total > max)
 			return too_big(max, err);
-		utf8_repair_append(&repair, room, (size_t)got, ret);
+		if (repair)
+			utf8_repair_append(repair, room, (size_t)got, ret);
+		else
+			buf_append(ret, room, (size_t)got);
 	}
+}
+
+static int read_all(const struct input *input, struct utf8_repair *repair, size_t max, struct buf *ret, struct err *err)
+{
+	struct fd_watch *watch = NULL;
+	cleanup_err struct err e = ERR_INIT;
+	size_t len = input->len - input->taken;
+
+	if (len > max)
+		return too_big(max, err);
+	if (len > 0)
+		buf_append(ret, input->data + input->taken, len);
+	if (input->fd < 0)
+		return 0;
+	if (fd_watch_create_shared(input->fd, &watch, &e) < 0 && !err_is(&e, ERR_UNSUPPORTED))
+		return err_move(err, &e);
+	int rc = read_to_end(input->fd, watch, repair, max - len, ret, err);
+
+	fd_watch_destroy(watch);
+	return rc;
 }
 
 int input_read_text(const struct input *input, size_t max, struct buf *ret, struct err *err)
 {
-	struct fd_watch *watch = NULL;
-	cleanup_err struct err e = ERR_INIT;
+	struct utf8_repair repair = {0};
 
-	if (input->fd < 0) {
-		if (input->len - input->taken > max)
-			return too_big(max, err);
-		buf_append(ret, input->data + input->taken, input->len - input->taken);
-		return 0;
-	}
-	if (fd_watch_create_shared(input->fd, &watch, &e) < 0 && !err_is(&e, ERR_UNSUPPORTED))
-		return err_move(err, &e);
-	int rc = read_to_end(input->fd, watch, max, ret, err);
+	return read_all(input, &repair, max, ret, err);
+}
 
-	fd_watch_destroy(watch);
-	return rc;
+int input_read_bytes(const struct input *input, size_t max, struct buf *ret, struct err *err)
+{
+	return read_all(input, NULL, max, ret, err);
 }

@@ -27,5 +27,7 @@ struct input {
  * descriptor's end. -1, ERR_INVALID above max bytes. ret: without a ceiling.
  */
 int input_read_text(const struct input *input, size_t max, struct buf *ret, struct err *err);
+/* The same with the bytes as they are. */
+int input_read_bytes(const struct input *input, size_t max, struct buf *ret, struct err *err);
 
 #endif

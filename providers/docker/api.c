@@ -40,7 +40,13 @@ static bool says(const json_t *json, const char *words)
 /* A path that the service does not know answers 404 too: only its own words prove that a thing is not there. */
 static bool is_missing(int status, const json_t *json)
 {
-	return status == 404 && (says(json, "no such") || says(json, "not known") || says(json, "not found") || says(json, "no container"));
+	static const char *const words[] = {"no such container", "no such image", "no such exec", "no container with", "image not known"};
+
+	for (size_t i = 0; status == 404 && i < sizeof words / sizeof words[0]; i++) {
+		if (says(json, words[i]))
+			return true;
+	}
+	return false;
 }
 
 static enum err_kind kind_of(int status, const json_t *json)
@@ -75,7 +81,7 @@ static const char *advice_of(const struct docker_config *c)
 		       "podman.socket), and is socketPath right?";
 	if (access(path, W_OK) < 0)
 		return "This user may not use the socket. Add it to the socket's group (often docker), or use the engine rootless.";
-	return "Nobody listens at the socket. Is the engine's service started (systemctl start docker; systemctl start podman.socket)?";
+	return "Is the engine's service running (systemctl start docker; systemctl start podman.socket)?";
 }
 
 int docker_set_unreachable(const struct docker_config *c, struct err *cause, struct err *err)
@@ -127,7 +133,8 @@ static int set_failure(const struct docker_config *c, const struct docker_call *
 	if (err_is(cause, ERR_TIMEOUT) && deadline_left_ms() > 0)
 		return err_set(err, ERR_REMOTE, "The container engine at %s did not answer within %lld ms (%s %s).", c->place,
 			       (long long)(call->deadline_ms ? call->deadline_ms : DOCKER_CALL_MS), call->method, call->path);
-	return a->sent ? err_move(err, cause) : docker_set_unreachable(c, cause, err);
+	/* What may be repeated was: nobody is there. */
+	return a->sent && call->repeat < HTTP_REPEAT_IDEMPOTENT ? err_move(err, cause) : docker_set_unreachable(c, cause, err);
 }
 
 static int perform(struct op *op, const struct docker_config *c, const char *url, const struct docker_call *call, struct docker_answer *ret,

@@ -401,8 +401,9 @@ static int make(struct op *op, const struct docker_config *c, const struct docke
 	if (docker_container_inspect(op, c, name, ret, err) < 0)
 		return -1;
 	if (ret->status != DOCKER_RUNNING)
-		return err_set(err, ERR_REMOTE, "The container of image %s does not run: it is %s, with exit code %d.", purpose->image,
-			       ret->status_text, ret->exit_code);
+		return err_set(err, ERR_REMOTE,
+			       "The image %s cannot be used: its container ended at once, with exit code %d (%s). A sandbox needs /bin/sh in it.",
+			       purpose->image, ret->exit_code, ret->status_text);
 	return check_runtime(op, c, ret, err);
 }
 

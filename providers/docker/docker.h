@@ -8,6 +8,7 @@
  *	container.c  one container: made, started, looked at, removed
  *	owner.c      which worker a container belongs to, and whether that still lives
  *	exec.c       one command in a container, by the exec API
+ *	script.c     scripts of ours, and input without a half-close
  *	stream.c     its output as it comes
  *	kill.c       ending all that a command has started
  *	lease.c      acquire, resume, release, destroy, realize
@@ -102,7 +103,6 @@ struct docker_state {
 struct docker_call {
 	const char *method;
 	const char *path;       /* below the version, with its slash */
-	bool unversioned;
 	const json_t *json;     /* body, or NULL */
 	const struct http_header *headers;
 	int64_t deadline_ms;    /* 0: DOCKER_CALL_MS */
@@ -226,6 +226,12 @@ struct docker_ended {
  * Runs it to its end (waits). When its time is over, or the fiber is cancelled, all that it has started is ended before the return. -1,
  * ERR_NOT_FOUND: there is no such container; ERR_CONFLICT: it does not run.
  */
+int docker_exec_plain(struct op *op, const struct docker_config *c, const struct docker_command *command, struct docker_ended *ret,
+		      struct err *err);
+
+/* --- script.c --- */
+
+/* The same, also where the connection cannot show the input's end. */
 int docker_exec(struct op *op, const struct docker_config *c, const struct docker_command *command, struct docker_ended *ret, struct err *err);
 /* A shell script of ours. */
 struct docker_script {

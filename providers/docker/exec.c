@@ -21,8 +21,6 @@
 #define NOTICE_MS 200        /* from the stream's end to the engine's noticing that the command has ended */
 #define EXIT_WAIT_MS 4000    /* … to the exit code */
 #define ENDED_NOW "what still ran of it was ended"
-#define STDIN_MAX ((size_t)128 << 20)
-#define SCRIPT_OUT_MAX 65536
 
 struct running {
 	struct op *op;
@@ -429,7 +427,8 @@ static int supervise(struct running *r, struct docker_ended *ret, struct err *er
 	return 0;
 }
 
-static int run(struct op *op, const struct docker_config *c, const struct docker_command *command, struct docker_ended *ret, struct err *err)
+int docker_exec_plain(struct op *op, const struct docker_config *c, const struct docker_command *command, struct docker_ended *ret,
+		      struct err *err)
 {
 	struct running r = {.op = op, .c = c, .command = command};
 
@@ -446,66 +445,4 @@ static int run(struct op *op, const struct docker_config *c, const struct docker
 	free(r.refusal_text);
 	err_clear(&r.err);
 	return rc;
-}
-
-/* --- input without a half-close --- */
-
-/* TLS has no half-close here: the length goes to a shell in the container, which gives the command so many bytes and their end. */
-static int run_counted(struct op *op, const struct docker_config *c, const struct docker_command *command, struct docker_ended *ret,
-		       struct err *err)
-{
-	cleanup_buf struct buf text = BUF_INIT(BUF_UNBOUNDED);
-	cleanup_strv struct strv argv = {0};
-	struct input counted = *command->input;
-	struct docker_command with_count = *command;
-
-	if (counted.fd >= 0) {
-		if (input_read_text(command->input, STDIN_MAX, &text, err) < 0)
-			return -1;
-		counted = INPUT_FROM_TEXT(text.data ? text.data : "", text.len);
-	}
-	strv_add_all(&argv, "sh", "-c", "n=$1; shift; head -c \"$n\" 2>/dev/null | { exec \"$@\"; }", "sh", NULL);
-	strv_addf(&argv, "%zu", counted.len - counted.taken);
-	for (size_t i = 0; command->argv[i]; i++)
-		strv_add(&argv, command->argv[i]);
-	with_count.argv = strv_list(&argv);
-	with_count.input = &counted;
-	return run(op, c, &with_count, ret, err);
-}
-
-int docker_exec(struct op *op, const struct docker_config *c, const struct docker_command *command, struct docker_ended *ret, struct err *err)
-{
-	if (command->input && !docker_config_is_local(c) && str_starts_with(c->base_url, "https:"))
-		return run_counted(op, c, command, ret, err);
-	return run(op, c, command, ret, err);
-}
-
-/* --- scripts of ours --- */
-
-static int capture(void *arg, enum output_stream stream, const char *bytes, size_t n, struct err *err)
-{
-	struct buf *out = arg;
-
-	if (stream == OUTPUT_STDOUT && out && out->len + n <= SCRIPT_OUT_MAX)
-		buf_append(out, bytes, n);
-	return 0;
-}
-
-int docker_exec_script(struct op *op, const struct docker_config *c, const struct docker_script *script, struct buf *out,
-		       struct docker_ended *ret, struct err *err)
-{
-	cleanup_strv struct strv argv = {0};
-	struct docker_command command = {.container = script->container,
-					 .user = script->user,
-					 .cwd = "/",
-					 .timeout_ms = script->ms,
-					 .is_killer = script->is_killer,
-					 .on_output = capture,
-					 .arg = out};
-
-	strv_add_all(&argv, "sh", "-c", script->text, "sh", NULL);
-	for (const char *const *arg = script->args; *arg; arg++)
-		strv_add(&argv, *arg);
-	command.argv = strv_list(&argv);
-	return docker_exec(op, c, &command, ret, err);
 }

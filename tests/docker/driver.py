@@ -151,9 +151,9 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(stderr_ok=False, user=None, engine=None, **config):
+def session(stderr_ok=False, worker_user=None, engine=None, **config):
     """A worker's session, which leaves no container behind."""
-    with Worker(stderr_ok=stderr_ok, user=user) as worker:
+    with Worker(stderr_ok=stderr_ok, user=worker_user) as worker:
         with Session(worker, engine, **config).leaving_nothing() as s:
             yield s
 

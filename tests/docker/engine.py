@@ -126,7 +126,7 @@ class Engine:
         self.process = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "--cgroup", "--net", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL",
              sys.executable, "-B", f"{HERE}/inside.py", self.folder, kind],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, preexec_fn=enter, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, preexec_fn=enter, text=True, cwd=self.folder,
             env={"PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"})
         signal.signal(signal.SIGALRM, lambda *_: self.process.kill())
         signal.alarm(START_S)

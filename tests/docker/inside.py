@@ -2,7 +2,8 @@
 """PID 1 of the namespaces that engine.py makes: sets up what Podman needs, and starts and kills its service as it is told.
 
 Run as root: inside.py DIRECTORY CGROUPS, with CGROUPS "v1" (its hierarchies are mounted anew) or "as-is". Listens on DIRECTORY/control;
-a connection sends one line, "start" or "kill", and gets "ok". Podman itself keeps no daemon: containers outlive its service.
+a connection sends one line, "start" or "kill", and gets "ok". Podman itself keeps no daemon: containers outlive its service. "registry"
+starts a registry of images at 127.0.0.1:5000 of the namespace (registry.py).
 """
 
 import os
@@ -93,6 +94,7 @@ def import_image(folder):
     write(f"{root}/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nagent:x:1000:1000::/home/agent:/bin/sh\n")
     write(f"{root}/etc/group", "root:x:0:\nagent:x:1000:\n")
     os.symlink("ls", f"{root}/bin/no-shell")
+    run("tar", "-C", root, "-cf", f"{folder}/image.tar", ".")
     for tag, leave in (("latest", ()), ("shell-less", ("sh", "ash"))):
         for name in leave:
             os.unlink(f"{root}/bin/{name}")
@@ -136,6 +138,12 @@ class Service:
         self.process.wait()
 
 
+def start_registry(folder):
+    here = os.path.dirname(os.path.abspath(__file__))
+    registry = subprocess.Popen([sys.executable, "-B", f"{here}/registry.py", folder], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    registry.stdout.readline()
+
+
 def reap(service):
     """Orphans of containers' monitors are ours."""
     while True:
@@ -157,6 +165,7 @@ def main():
     service = Service(folder)
     service.start()
     signal.signal(signal.SIGCHLD, lambda *_: reap(service))
+    orders = {"start": service.start, "kill": service.kill, "registry": lambda: start_registry(folder)}
     with socket.socket(socket.AF_UNIX) as control:
         control.bind(f"{folder}/control")
         control.listen()
@@ -164,7 +173,7 @@ def main():
         while True:
             client, _ = control.accept()
             with client:
-                {"start": service.start, "kill": service.kill}[client.makefile().readline().strip()]()
+                orders[client.makefile().readline().strip()]()
                 client.sendall(b"ok\n")
 
 

@@ -139,7 +139,7 @@ def many_commands_run_at_once_in_many_leases():
 
 @test
 def an_ordinary_user_s_worker_does_the_same():
-    with session(user=65534) as s, lease(s) as made:
+    with session(worker_user=65534) as s, lease(s) as made:
         check_equal(s.execute(made, "cat", [], {"stdin": "hello"})["stdout"], "hello")
         number = long_sleep()
         check_includes(s.sh(made, f"setsid sleep {number} & sleep {number}", {"timeoutMs": 500}), {"timedOut": True})
