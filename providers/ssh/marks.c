@@ -1,5 +1,5 @@
 /*
- * wire: ssh, Telling the outcomes apart. A mark is a line: \001, B or E, the nonce, and for some of them ":" and a text. Bytes that may be
+ * wire: ssh, Telling the outcomes apart. A mark is a line: \001, B or E, the nonce, and ":" with a text, which B may lack. Bytes that may be
  * the start of one are held back until it is clear.
  */
 #include "ssh.h"
@@ -64,8 +64,6 @@ static void take_end(struct ssh_marks *m, struct ssh_stream *s, const char *text
 	char *end;
 
 	s->at = SSH_AFTER;
-	if (*text != ':')
-		return;
 	m->code = (int)strtol(text + 1, &end, 10);
 	if (*end == ':' && strlen(end + 1) < sizeof m->word)
 		memcpy(m->word, end + 1, strlen(end + 1) + 1);
@@ -81,6 +79,8 @@ static int try_mark(struct ssh_marks *m, struct ssh_stream *s, const char *bytes
 	if (s->at == SSH_AFTER || (n > 1 && bytes[1] != kind))
 		return -1;
 	if (n > 2 && memcmp(bytes + 2, m->nonce, (n < prefix ? n : prefix) - 2) != 0)
+		return -1;
+	if (n > prefix && bytes[prefix] != ':' && (kind == 'E' || bytes[prefix] != '\n'))
 		return -1;
 	const char *end = n > prefix ? memchr(bytes + prefix, '\n', n - prefix) : NULL;
 	if (!end)
