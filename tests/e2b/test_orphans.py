@@ -120,7 +120,7 @@ def a_resume_or_a_call_in_a_lease_keeps_the_sandbox_whatever_fails():
 
         def ask(case):
             if case in resumes:
-                return case.s.send("ResumeLease", {"providerLeaseId": case.lease}, template=case.template, **CONFIG)
+                return case.s.send("ResumeLease", {"providerLeaseId": case.lease, "leaseMetadata": {"remoteCwd": "/tmp"}}, template=case.template, **CONFIG)
             return case.s.send_execute(case.lease, "cat", [], {"stdin": "x", "timeoutMs": 20000}, **CONFIG)
 
         play(s, resumes + calls, ask)
