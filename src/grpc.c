@@ -124,6 +124,12 @@ static int take_status(struct receiver *r, const struct http_response *response,
 
 		return set_status(r->call, r->answer, grpc_status_of_http(response->status), text, err);
 	}
+	/*
+	 * libcurl before 8.0 loses the trailers of a stream that ends while another one of its connection is held, or after GOAWAY. One whole
+	 * message is an answer all the same: a service that refuses a call sends none.
+	 */
+	if (!status && !r->call->on_message && r->count == 1)
+		return finish_messages(r, err);
 	if (!status)
 		return set_status(r->call, r->answer, GRPC_INTERNAL, "the answer ended without a status", err);
 	if (grpc_status_parse(status) == GRPC_OK)

@@ -10,8 +10,9 @@
  * harm. Connections are the HTTP client's: calls share few of them, in HTTP/2.
  *
  * Errors: any status but OK, as "<path> <STATUS>: <details>" with the kind of grpc_status_kind(). A service that cannot be reached is
- * UNAVAILABLE, an answer that breaks off INTERNAL or UNAVAILABLE, a call that takes longer than timeout_ms DEADLINE_EXCEEDED. As they are,
- * and with status OK: ERR_CANCELLED, ERR_TIMEOUT (the fiber's own deadline), ERR_INVALID (nothing was sent), and what on_message returned.
+ * UNAVAILABLE, an answer that breaks off INTERNAL or UNAVAILABLE (not one message that lacks nothing but its status), a call that takes
+ * longer than timeout_ms DEADLINE_EXCEEDED. As they are, and with status OK: ERR_CANCELLED, ERR_TIMEOUT (the fiber's own deadline),
+ * ERR_INVALID (nothing was sent), and what on_message returned.
  */
 #ifndef GRPC_H
 #define GRPC_H

@@ -254,7 +254,7 @@ static int take_exit(struct run *run, const Modal__TaskExecWaitResponse *answer,
 static int wait_for_exit(struct run *run, struct err *err)
 {
 	struct modal_retry retry = {0};
-	static const struct modal_backoff forever = {.retries = UINT32_MAX, .first_ms = WAIT_PAUSE_MS, .max_ms = WAIT_PAUSE_MS};
+	static const struct modal_backoff forever = {.retries = UINT32_MAX, .first_ms = 10, .max_ms = WAIT_PAUSE_MS};
 
 	for (;;) {
 		Modal__TaskExecWaitRequest request = MODAL__TASK_EXEC_WAIT_REQUEST__INIT;

@@ -71,6 +71,9 @@ async def answer(connection, stream, request):
     elif what == "no-status":
         await begin(frame(b"x"))
         h.end_stream(stream)
+    elif what == "nothing":
+        await begin()
+        h.end_stream(stream)
     elif what == "empty":
         await begin()
         await finish()
@@ -107,8 +110,7 @@ async def answer(connection, stream, request):
     elif what == "leave":  # what is under way is answered, then the connection ends
         connection.writer.write(b"\0\0\x08\x07\0\0\0\0\0" + struct.pack(">II", stream, 0))  # GOAWAY; h2's own ends all at once
         await connection.writer.drain()
-        await answer_with(what)
-        return connection.writer.close()
+        return await answer_with(what)
     elif what == "flood":
         await begin()
         piece = frame(b"f" * 65531)

@@ -196,7 +196,8 @@ class Call {
       const room = rule?.at === undefined ? Infinity : rule.at - sent;
       if (rule && rule.way !== "delayMs" && (rule.at === undefined || room < (message.data?.length ?? 0))) {
         if (room > 0 && room !== Infinity) await this.send(frame(encode(answerTable, { ...message, data: message.data.subarray(0, room) })));
-        await this.suffer(rule, rule.way === "half" && message.data ? encode(answerTable, { ...message, data: message.data.subarray(Math.max(room, 0)) }) : answer);
+        const rest = room === Infinity ? answer : encode(answerTable, { ...message, data: message.data.subarray(Math.max(room, 0)) });
+        await this.suffer(rule, rule.way === "half" ? rest : answer);
         return;
       }
       await this.send(frame(answer));

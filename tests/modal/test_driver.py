@@ -197,7 +197,7 @@ def a_stream_that_breaks_goes_on_where_it_broke():
     want = "".join(f"line {n}\n" for n in range(20000))
     script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"
     ways = [{"reset": True}, {"rst": 2}, {"rst": 8}, {"status": [UNAVAILABLE, "moved"]}, {"status": [INTERNAL, "odd"]}, {"end": True}, {"half": True},
-            {"goaway": 0}, {"compressed": True}]
+            {"goaway": 0}, {"compressed": True}, {"status": [16, "expired"]}]
     with session() as s:
         lease = s.acquire()
         for way in ways:

@@ -189,6 +189,36 @@ def ids_of_the_second_generation_are_called_by_its_names():
         check_equal(s.e.calls()[-2:], ["SandboxTerminateV2", "SandboxTerminate"])
 
 
+PASSING = [{"reset": True}, {"reset": True, "after": True}, {"rst": 2}, {"rst": 8, "after": True}, {"goaway": 0}, {"goaway": 1, "after": True},
+           {"end": True}, {"end": True, "after": True}, {"half": True}, {"compressed": True}, {"http": 502}, {"status": [4, "late"]},
+           {"status": [13, "odd"], "after": True}, {"status": [14, "lost"], "after": True}, {"status": [16, "again"]}]
+FINAL = [{"status": [3, "no"]}, {"status": [7, "no"]}, {"status": [8, "no"]}, {"garbage": True}, {"empty": True}]
+BY_SANDBOX = ["SandboxWait", "SandboxGetTaskId"]
+BY_TASK = ["TaskGetCommandRouterAccess", "ContainerFilesystemExec", "TaskExecStart", "TaskExecStdioRead", "TaskExecWait"]
+
+
+@test
+def each_call_of_a_command_may_fail_once_in_any_way_and_the_command_runs_once():
+    with session() as s:
+        cases = [(rpc, way, final) for rpc in BY_SANDBOX + BY_TASK for ways, final in ((PASSING, False), (FINAL, True)) for way in ways
+                 if (rpc, way) != ("TaskExecStdioRead", {"empty": True})]  # a stream may be empty
+        keys = [s.send_acquire(environment=f"made-{n}") for n in range(len(cases))]
+        leases = [s.w.result(key)["providerLeaseId"] for key in keys]
+        tasks = {sandbox["id"]: sandbox["taskId"] for sandbox in s.e.state()["sandboxes"]}
+        for lease, (rpc, way, _) in zip(leases, cases):
+            s.e.fault(rpc=rpc, body=lease if rpc in BY_SANDBOX else tasks[lease], **way)
+        # In another environment: as a worker that knows nothing of them.
+        keys = [s.send_execute(lease, "sh", ["-c", f"echo ran >>'{s.workdir}/{n}'; cat; echo hi"], {"stdin": "in "} if "File" in rpc else {},
+                               environment=f"used-{n}") for n, (lease, (rpc, _, _)) in enumerate(zip(leases, cases))]
+        for n, (key, (rpc, way, final)) in enumerate(zip(keys, cases)):
+            answer = s.w.answer(key)
+            ran = os.path.exists(f"{s.workdir}/{n}") and open(f"{s.workdir}/{n}", encoding="ascii").read()
+            if "result" in answer:
+                check_equal((answer["result"]["exitCode"], answer["result"]["stdout"][-3:], ran), (0, "hi\n", "ran\n"), f"{rpc} {way}")
+            else:
+                check(final and answer["error"]["message"] and ran in (False, "ran\n"), f"{rpc} {way}: {answer} {ran}")
+
+
 # --- connections ---
 
 

@@ -40,13 +40,25 @@ HTTP_TEST(every_way_to_fail_has_its_status_and_its_text)
 	check_call_fails("rst-8", 0, GRPC_CANCELLED, "CANCELLED: ");
 	check_call_fails("rst-2", 0, GRPC_INTERNAL, "INTERNAL: ");
 	check_call_fails("rst-11", 0, GRPC_RESOURCE_EXHAUSTED, "RESOURCE_EXHAUSTED: ");
-	check_call_fails("no-status", 0, GRPC_INTERNAL, "INTERNAL: the answer ended without a status");
+	check_call_fails("nothing", 0, GRPC_INTERNAL, "INTERNAL: the answer ended without a status");
 	check_call_fails("empty", 0, GRPC_UNIMPLEMENTED, "UNIMPLEMENTED: No message received");
 	check_call_fails("half", 0, GRPC_INTERNAL, "INTERNAL: the stream ended in the middle of a message");
 	check_call_fails("twice", 0, GRPC_INTERNAL, "INTERNAL: the answer holds more than one message");
 	check_call_fails("compressed", 0, GRPC_INTERNAL, "compressed");
 	check_call_fails("close", 0, GRPC_UNAVAILABLE, "UNAVAILABLE: network error: ");
 	check_call_fails("stall", 100, GRPC_DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED: no complete answer from 127.0.0.1:");
+}
+
+HTTP_TEST(a_whole_message_is_an_answer_though_its_status_was_lost)
+{
+	struct grpc_call call = {0};
+	cleanup_grpc_answer struct grpc_answer answer = {0};
+
+	if (!has_http2())
+		return;
+	CHECK_INT(call_with("h2c", "no-status", "", &call, &answer, NULL), 0);
+	CHECK_STR(answer.message.data, "x");
+	CHECK(answer.status == GRPC_OK && !answer.told);
 }
 
 HTTP_TEST(details_come_with_a_refusal)
