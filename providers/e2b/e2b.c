@@ -92,9 +92,7 @@ static int probe_config(struct op *op, const struct e2b_config *c, const json_t 
 		 c->api_key ? "the config" : client.service->key_variable);
 	if (probe_sandbox(op, c, &client, diagnostics, s, ret_cwd, err) == 0)
 		return 0;
-	const char *advice = e2b_advice(&client, err);
-	e2b_tell(diagnostics, "error", s->id ? "commands" : "create", "%s%s%s", err_text(err), advice ? " " : "",
-		 advice ? advice : "");
+	e2b_tell_failure(diagnostics, &client, s->id ? "commands" : "create", err);
 	return -1;
 }
 

@@ -339,8 +339,8 @@ int e2b_make_directory(struct op *op, const struct e2b_client *c, const struct e
 /* A diagnostic of a probe. */
 void e2b_tell(json_t *diagnostics, const char *severity, const char *code, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
-/* What a person can do about it; NULL: nothing that the text does not say. Static. */
-const char *e2b_advice(const struct e2b_client *c, const struct err *err);
+/* The step that failed, and what a person can do about it. */
+void e2b_tell_failure(json_t *diagnostics, const struct e2b_client *c, const char *code, const struct err *err);
 
 /* --- execute.c --- */
 

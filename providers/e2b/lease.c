@@ -166,7 +166,8 @@ void e2b_tell(json_t *diagnostics, const char *severity, const char *code, const
 	json_array_append_new(diagnostics, json_pack("{s:s, s:s, s:s}", "severity", severity, "message", message, "code", code));
 }
 
-const char *e2b_advice(const struct e2b_client *c, const struct err *err)
+/* NULL: there is nothing to say that the text does not. */
+static const char *advice_for(const struct e2b_client *c, const struct err *err)
 {
 	if (err_is(err, ERR_AUTH))
 		return "Is the API key right, and is it one of this service? See apiKey, and apiUrl or domain for services of "
@@ -182,4 +183,12 @@ const char *e2b_advice(const struct e2b_client *c, const struct err *err)
 		       ? "The service is not reached: see proxyUrl, apiUrl and domain, and caFile if its certificate is your own."
 		       : "The service is not reached: does this machine need a proxy (proxyUrl), or is it another service "
 			 "(apiUrl, domain)?";
+}
+
+void e2b_tell_failure(json_t *diagnostics, const struct e2b_client *c, const char *code, const struct err *err)
+{
+	const char *text = err_text(err), *advice = advice_for(c, err);
+	bool is_sentence = *text && strchr(".?!", text[strlen(text) - 1]);
+
+	e2b_tell(diagnostics, "error", code, "%s%s%s", text, !advice ? "" : is_sentence ? " " : ". ", advice ? advice : "");
 }

@@ -118,9 +118,7 @@ static int probe_config(struct op *op, const struct novita_config *c, const stru
 		 c->api_key ? "the config" : client.service->key_variable);
 	if (probe_sandbox(op, c, &client, p, diagnostics, r, err) == 0)
 		return 0;
-	const char *advice = e2b_advice(&client, err);
-	e2b_tell(diagnostics, "error", r->sandbox.id ? "commands" : "create", "%s%s%s", err_text(err), advice ? " " : "",
-		 advice ? advice : "");
+	e2b_tell_failure(diagnostics, &client, r->sandbox.id ? "commands" : "create", err);
 	return -1;
 }
 
