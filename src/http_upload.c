@@ -178,10 +178,11 @@ int http_upload_on_seek(void *arg, curl_off_t offset, int origin)
 
 /* --- the source --- */
 
+/* watch NULL: it is always readable. */
 static int read_descriptor(struct fd_watch *watch, int fd, void *room, size_t n, size_t *ret_n, struct err *err)
 {
 	for (;;) {
-		if (fd_watch_wait(watch, FD_READABLE, err) < 0)
+		if (watch && fd_watch_wait(watch, FD_READABLE, err) < 0)
 			return -1;
 		ssize_t got = read(fd, room, n);
 
@@ -206,7 +207,8 @@ static int stage(struct http_upload *u, const struct http_piece *piece, struct f
 		}
 		/* Apart from `staged`, which curl empties meanwhile. */
 		cleanup_free char *room = xmalloc(n);
-		int rc = watch ? read_descriptor(watch, piece->fd, room, n, &got, err) : piece->read(piece->arg, room, n, &got, err);
+		int rc = piece->kind == HTTP_PIECE_FD ? read_descriptor(watch, piece->fd, room, n, &got, err)
+						      : piece->read(piece->arg, room, n, &got, err);
 
 		if (rc < 0)
 			return -1;
@@ -223,9 +225,15 @@ void http_upload_fill(void *arg)
 	struct http_upload *u = arg;
 	const struct http_piece *piece = source_of(u);
 	struct fd_watch *watch = NULL;
+	cleanup_err struct err e = ERR_INIT;
+	int rc = piece->kind == HTTP_PIECE_FD ? fd_watch_create_shared(piece->fd, &watch, &e) : 0;
 
 	u->source_used = true;
-	if ((piece->kind == HTTP_PIECE_FD && fd_watch_create_shared(piece->fd, &watch, &u->err) < 0) || stage(u, piece, watch, &u->err) < 0)
+	if (rc < 0 && !err_is(&e, ERR_UNSUPPORTED)) /* devices like /dev/null */
+		err_move(&u->err, &e);
+	else
+		rc = stage(u, piece, watch, &u->err);
+	if (rc < 0)
 		event_set(&u->handle->event);
 	fd_watch_destroy(watch);
 }

@@ -1,24 +1,14 @@
 #!/usr/bin/python3
 """The driver from a terminal: run and probe."""
 
-import os
-import subprocess
-import tempfile
-
 from client import Emulator
 from driver import TOKEN
-from harness import Build, check, check_equal, main, test
+from emulation import cli as shared
+from harness import check, check_equal, main, test
 
 
-def cli(bridge, command, *words, text=""):
-    with tempfile.NamedTemporaryFile("w") as token:
-        token.write(TOKEN)
-        token.flush()
-        environment = {"PATH": os.environ.get("PATH", os.defpath)}
-        environment.update({name: os.environ[name] for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS") if name in os.environ})
-        done = subprocess.run([Build.path, command, "--driver", "cloudflare", "-c", f"bridgeBaseUrl={bridge.url}", "-c",
-                               f"bridgeAuthToken=@{token.name}", *words], input=text.encode(), capture_output=True, env=environment, check=False)
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
+def cli(bridge, command, *words, **more):
+    return shared.cli(command, "cloudflare", {"bridgeBaseUrl": bridge.url}, ("bridgeAuthToken", TOKEN), *words, **more)
 
 
 @test
@@ -26,6 +16,7 @@ def a_command_runs_with_its_input_variables_and_status():
     with Emulator() as bridge:
         got = cli(bridge, "run", "--env", "A=b c", "--", "sh", "-c", 'cat; echo "$A"; pwd; echo err >&2; exit 5', text="from stdin é\n")
         check_equal(got, (5, "from stdin é\nb c\n/workspace/paperclip\n", "err\n"))
+        check_equal(cli(bridge, "run", "--", "sh", "-c", "cat; echo end", stdin="/dev/null")[:2], (0, "end\n"))
         check_equal(cli(bridge, "run", "--timeout", "1s", "--", "sh", "-c", "echo so far; sleep 100000")[:2], (124, "so far\n"))
         check_equal(bridge.live(), [])
 
