@@ -19,11 +19,11 @@ HTTP_TEST(a_message_goes_there_and_one_comes_back)
 
 	for (size_t i = 0; has_http2() && i < 2; i++) {
 		static const struct http_header metadata[] = {{"x-one", "1"}, {"x-none", NULL}, {NULL, NULL}};
-		struct grpc_call call = {.metadata = metadata, .timeout_ms = 5000};
+		struct grpc_call call = {.metadata = metadata, .timeout_ms = 60000};
 		cleanup_grpc_answer struct grpc_answer answer = {0};
 
 		CHECK_INT(call_with(servers[i], "echo", "hi there", &call, &answer, NULL), 0);
-		CHECK_STR(answer.message.data, "hi there|application/grpc|trailers|5000m|1");
+		CHECK_STR(answer.message.data, "hi there|application/grpc|trailers|60000m|1");
 		CHECK(answer.status == GRPC_OK && answer.sent);
 	}
 }
