@@ -144,7 +144,8 @@ class Processes:
         with self.lock:
             self.running.add(process)
         try:
-            output, _ = process.communicate(text.encode("utf-8", "surrogatepass"), timeout=timeout_s or None)
+            # poll() takes no more than 24 days.
+            output, _ = process.communicate(text.encode("utf-8", "surrogatepass"), timeout=min(timeout_s, 86400) or None)
             return (process.returncode if process.returncode >= 0 else -1), output
         except subprocess.TimeoutExpired:
             end_group(process)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import tempfile
 
-from harness import Build
+from harness import Build, check_equal
 
 
 def cli(command, driver, config, secret, *words, text="", stdin=None):
@@ -22,3 +22,14 @@ def cli(command, driver, config, secret, *words, text="", stdin=None):
             with open(stdin, "rb") as source:
                 done = subprocess.run(argv, stdin=source, capture_output=True, env=environment, check=False)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def check_input(run):
+    """run(*words, text or stdin) of a command: its input may be a pipe, a file or a device, and the status is its own."""
+    with tempfile.NamedTemporaryFile("wb") as file:
+        file.write(b"from a file\n" * 100_000)
+        file.flush()
+        words = ("run", "--", "sh", "-c", "cat; exit 5")
+        check_equal(run(*words, text="from a pipe é\n")[:2], (5, "from a pipe é\n"))
+        check_equal(run(*words, stdin=file.name)[:2], (5, "from a file\n" * 100_000))
+        check_equal(run(*words, stdin="/dev/null")[:2], (5, ""))
