@@ -6,7 +6,6 @@
  *	api.c        one request: version, errors
  *	image.c      looking for an image, pulling it
  *	container.c  one container: made, started, looked at, removed
- *	owner.c      which worker a container belongs to, and whether that still lives
  *	exec.c       one command in a container, by the exec API
  *	script.c     scripts of ours, and input without a half-close
  *	stream.c     its output as it comes
@@ -142,13 +141,6 @@ int docker_set_unreachable(const struct docker_config *c, struct err *cause, str
 
 /* The image is there after that, pulled if the policy says so; *ret_id: its id, owned. Waits. */
 int docker_image_ensure(struct op *op, const struct docker_config *c, const char *image, char **ret_id, struct err *err);
-
-/* --- owner.c --- */
-
-/* This process, in a form that tells later whether it still lives: for the label. Owned. */
-char *docker_owner_self(void);
-/* True if the process surely has ended. Owners on other machines and in other namespaces: false. */
-bool docker_owner_is_dead(const char *owner);
 
 /* --- container.c --- */
 

@@ -1,6 +1,8 @@
 /* wire: docker. The vtable, and the calls that need no engine. */
 #include "docker.h"
 
+#include "owner.h"
+
 extern const char docker_driver_json[];
 
 static void *create(struct worker *worker)
@@ -9,7 +11,7 @@ static void *create(struct worker *worker)
 
 	list_init(&state->engines);
 	lease_table_init(&state->leases, sizeof(struct docker_lease), NULL);
-	state->owner = docker_owner_self();
+	state->owner = owner_self();
 	return state;
 }
 

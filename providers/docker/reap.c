@@ -5,6 +5,7 @@
  */
 #include "docker.h"
 
+#include "owner.h"
 #include "protocol/url.h"
 
 #define MAKING_MAX_S (6 * 3600) /* no container is being made for so long, whoever's clock it is */
@@ -18,7 +19,7 @@ static const char *label(const json_t *container, const char *name)
 static const char *reason_of(const struct reap_params *p, const json_t *container, const char *name)
 {
 	const char *owner = label(container, DOCKER_LABEL_WORKER);
-	bool dead = owner && docker_owner_is_dead(owner);
+	bool dead = owner && owner_is_dead(owner);
 	json_int_t created_s = json_integer_value(json_object_get(container, "Created"));
 
 	if (docker_time_is_over(json_object_get(container, "Labels")))

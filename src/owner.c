@@ -1,9 +1,8 @@
-/*
- * A worker is named by its machine, boot, pid namespace, pid and start time. So whether it lives can be told on its machine by anybody,
- * without a file that it would have to keep; elsewhere it cannot be told, and nothing is assumed.
- */
-#include "docker.h"
+#include "owner.h"
 
+#include "base/buf.h"
+#include "base/mem.h"
+#include "base/str.h"
 #include "fs.h"
 #include "protocol/digest.h"
 
@@ -68,7 +67,7 @@ static char *here(char **ret_machine, char **ret_boot)
 	return xasprintf("%s.%s", *ret_boot, ns);
 }
 
-char *docker_owner_self(void)
+char *owner_self(void)
 {
 	cleanup_free char *host = NULL;
 	cleanup_free char *boot = NULL;
@@ -83,7 +82,7 @@ static bool begins_with_part(const char *text, const char *part)
 	return str_starts_with(text, part) && text[strlen(part)] == '.';
 }
 
-bool docker_owner_is_dead(const char *owner)
+bool owner_is_dead(const char *owner)
 {
 	cleanup_free char *host = NULL;
 	cleanup_free char *boot = NULL;
