@@ -59,6 +59,14 @@ int ssh_lease_place(const struct ssh_config *c, const char *lease_id, struct ssh
 	return 0;
 }
 
+int ssh_lease_named(const struct ssh_config *c, const char *name, struct ssh_place *ret)
+{
+	if (!str_starts_with(name, NAME_PREFIX) || !is_uuid(name + strlen(NAME_PREFIX)))
+		return -1;
+	place_set(c, name, ret);
+	return 0;
+}
+
 static char *place_id(const struct ssh_config *c, const struct ssh_place *place)
 {
 	cleanup_free char *destination = ssh_destination(c);
@@ -141,7 +149,7 @@ int ssh_lease_make(struct op *op, struct ssh_account *account, const struct ssh_
 	struct ssh_master *master;
 
 	place_set(c, name, ret);
-	ssh_script_acquire(&script, c, ret, seconds);
+	ssh_script_acquire(&script, c, ret, account->state->owner, seconds);
 	/* Without a connection nothing can have been made, and nothing has to be undone. */
 	if (ssh_master_take(account, c, /* control= */ false, &master, err) < 0)
 		return -1;

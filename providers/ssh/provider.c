@@ -1,6 +1,8 @@
 /* wire: ssh. The vtable, the state's life, and what needs no connection. */
 #include "ssh.h"
 
+#include "owner.h"
+
 /* Of the worker's time for stopping. */
 #define STOP_MS 3000
 
@@ -11,6 +13,7 @@ static void *create(struct worker *worker)
 	struct ssh_state *state = xcalloc(1, sizeof *state);
 
 	state->worker = worker;
+	state->owner = owner_self();
 	ssh_dir_init(&state->dir);
 	list_init(&state->accounts);
 	lease_table_init(&state->leases, sizeof(struct lease_entry), NULL);
@@ -47,6 +50,7 @@ static void destroy(void *arg)
 		ssh_account_destroy(container_of(item, struct ssh_account, link));
 	ssh_dir_deinit(&state->dir);
 	lease_table_deinit(&state->leases);
+	free(state->owner);
 	free(state);
 }
 
@@ -84,4 +88,5 @@ const struct provider ssh_provider = {
 	.destroy_lease = ssh_destroy_lease,
 	.realize_workspace = ssh_realize_workspace,
 	.execute = ssh_execute,
+	.reap = ssh_reap,
 };

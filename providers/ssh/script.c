@@ -203,40 +203,50 @@ void ssh_script_kill(struct buf *out, const char *name, const char *value, long 
 
 /* --- leases --- */
 
+/* The first line of the file beside a lease; the next ones are its worker and the time of its end, or 0. */
 #define MARKER_TEXT "A directory of a sandbox worker for Paperclip. It is removed with its lease."
 
-/* Removes the lease when its time is over, whoever is there then. It counts on the machine's own clock, from now. */
-static void append_guard(struct buf *out, const struct ssh_place *place, int64_t seconds)
+/* Removes the lease when its time, $t, is over, whoever is there then. */
+static void append_guard(struct buf *out, const struct ssh_place *place)
 {
 	cleanup_buf struct buf script = BUF_INIT(BUF_UNBOUNDED);
 
 	buf_printf(&script, "trap '' HUP\n" FUNCTIONS, "", "");
-	buf_printf(&script, "t=$(($(date +%%s) + %" PRId64 "))\n"
-			    "while l=$((t - $(date +%%s))); [ $l -gt 0 ]; do [ $l -gt 60 ] && l=60; sleep $l; done\n"
-			    "k PSW_LEASE=%s; rm -rf -- \"$1\"; rm -f -- \"$2\"\n",
-		   seconds, place->name);
+	buf_printf(&script,
+		   "while l=$(($3 - $(date +%%s))); [ $l -gt 0 ]; do [ $l -gt 60 ] && l=60; sleep $l; done\n"
+		   "k PSW_LEASE=%s; rm -rf -- \"$1\"; rm -f -- \"$2\"\n",
+		   place->name);
 	buf_append_str(out, "PSW_GUARD=");
 	shell_quote(out, place->name);
 	buf_append_str(out, " /bin/sh -c ");
 	shell_quote(out, script.data);
-	buf_append_str(out, " sh \"$d\" \"$f\" </dev/null >/dev/null 2>&1 7>&- &\n");
+	buf_append_str(out, " sh \"$d\" \"$f\" \"$t\" </dev/null >/dev/null 2>&1 7>&- &\n");
 }
 
-void ssh_script_acquire(struct buf *out, const struct ssh_config *c, const struct ssh_place *place, int64_t seconds)
+void ssh_script_acquire(struct buf *out, const struct ssh_config *c, const struct ssh_place *place, const char *owner, int64_t seconds)
 {
-	buf_append_str(out, "d=");
+	buf_printf(out, "s=%" PRId64 "; d=", seconds);
 	shell_quote(out, place->dir);
 	buf_append_str(out, "; f=");
 	shell_quote(out, place->marker);
 	buf_append_str(out, "\nmkdir -p -- ");
 	shell_quote(out, c->workspace);
-	buf_append_str(out, " && umask 077 && echo ");
-	shell_quote(out, MARKER_TEXT);
+	buf_printf(out, " && umask 077 && t=%s && printf '%%s\\n' '" MARKER_TEXT "' %s \"$t\"", seconds > 0 ? "$(($(date +%s) + s))" : "0", owner);
 	buf_append_str(out, " >\"$f\" && { [ -d \"$d\" ] || mkdir -m 700 -- \"$d\"; } && cd \"$d\" ||\n"
 			    "{ r=$?; rmdir -- \"$d\" 2>/dev/null; rm -f -- \"$f\"; e $r; exit 0; }\n");
 	if (seconds > 0)
-		append_guard(out, place, seconds);
+		append_guard(out, place);
 	buf_append_str(out, "command -v bash >/dev/null 2>&1 && echo bash || echo sh\ne 0\n");
+}
+
+void ssh_script_list(struct buf *out, const struct ssh_config *c)
+{
+	buf_append_str(out, "cd ");
+	shell_quote(out, c->workspace);
+	buf_append_str(out, " || { e 1; exit 0; }\nfor f in .paperclip-*.lease; do [ -f \"$f\" ] && [ ! -h \"$f\" ] || continue\n"
+			    "o=; t=; { read -r x; read -r o; read -r t; } <\"$f\"\n"
+			    "n=${f#.}; [ \"${t:-0}\" != 0 ] && [ \"$t\" -le \"$(date +%s)\" ] && t=over || t=-\n"
+			    "printf '%s %s %s\\n' \"${n%.lease}\" \"${o:--}\" \"$t\"; done\ne 0\n");
 }
 
 void ssh_script_look(struct buf *out, const struct ssh_place *place)

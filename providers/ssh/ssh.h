@@ -18,6 +18,7 @@
  *	lease.c    acquire, resume, release, destroy, realize
  *	execute.c  one command of the host
  *	probe.c    what works and what does not, step by step
+ *	reap.c     what nobody owns any more
  */
 #ifndef SSH_SSH_H
 #define SSH_SSH_H
@@ -184,6 +185,7 @@ struct ssh_state {
 	unsigned sessions; /* that are not freed */
 	struct event stopped;
 	bool stopping;
+	char *owner; /* owned; this worker, as in the files beside leases */
 };
 
 struct ssh_account *ssh_account_find(struct ssh_state *state, const struct request_base *base, const struct ssh_config *c);
@@ -277,7 +279,9 @@ void ssh_script_command(struct buf *out, const char *nonce, const struct ssh_com
 /* Kills what has name=value in its environment, and the process group (0: none). Ends with "alive" if something stays. */
 void ssh_script_kill(struct buf *out, const char *name, const char *value, long group);
 /* Ends with code 0 or not; what is wrong is on stderr. seconds: the lease's life; 0: no limit. May be run again. */
-void ssh_script_acquire(struct buf *out, const struct ssh_config *c, const struct ssh_place *place, int64_t seconds);
+void ssh_script_acquire(struct buf *out, const struct ssh_config *c, const struct ssh_place *place, const char *owner, int64_t seconds);
+/* Prints a line for each lease in the workspace: its name, its worker, "over" or "-". */
+void ssh_script_list(struct buf *out, const struct ssh_config *c);
 /* Ends with "gone" if it is not there, "foreign" if it is not ours. Prints the shell's name. */
 void ssh_script_look(struct buf *out, const struct ssh_place *place);
 /* As look. Ends what runs in the lease, and removes the directory if asked to; "alive" if something stays. */
@@ -337,6 +341,8 @@ int ssh_lease_end(struct op *op, struct ssh_account *account, const struct ssh_c
 		  bool *ret_gone, struct err *err);
 /* -1, ERR_INVALID: the id is not of this config's machine, user or path. */
 int ssh_lease_place(const struct ssh_config *c, const char *lease_id, struct ssh_place *ret, struct err *err);
+/* The place of that name. -1: it is none of a lease. */
+int ssh_lease_named(const struct ssh_config *c, const char *name, struct ssh_place *ret);
 /* -1, ERR_NOT_FOUND: it was released or destroyed. */
 int ssh_lease_check(struct op *op, const struct ssh_config *c, const struct request_base *base, const char *lease_id,
 		    struct err *err);
@@ -348,5 +354,9 @@ int ssh_execute(struct op *op, const struct execute_params *p, struct execute_re
 /* --- probe.c --- */
 
 int ssh_probe(struct op *op, const struct probe_params *p, struct probe_report *ret, struct err *err);
+
+/* --- reap.c --- */
+
+int ssh_reap(struct op *op, const struct reap_params *p, struct reap_report *ret, struct err *err);
 
 #endif

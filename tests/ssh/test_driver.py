@@ -1,13 +1,15 @@
 #!/usr/bin/python3
 """Leases and commands of the ssh driver, on a real sshd."""
 
+import json
 import os
 import re
 import stat
+import subprocess
 import time
 
 from driver import Session, session
-from harness import OTHER_COMPANY, Worker, check, check_equal, check_match, is_alive, long_sleep, main, process_table, processes_with, test, wait_until
+from harness import OTHER_COMPANY, Build, Worker, check, check_equal, check_match, is_alive, long_sleep, main, process_table, processes_with, test, wait_until
 from machine import USER, key_pair
 
 UUID = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -137,6 +139,36 @@ def a_lease_that_is_to_expire_removes_itself():
         wait_until(lambda: not os.path.exists(s.directory(lease)), "it is gone", 30)
         s.nothing_left()
         check("is in the past" in s.error("AcquireLease", {"runId": "r", "requestedExpiresAt": "2001-01-01T00:00:00Z"}), "past")
+
+
+def reap(s, *more):
+    config = s.m.write("config.json", json.dumps(s.config()), 0o600)
+    done = subprocess.run([Build.path, "reap", "--driver", "ssh", "--config", config, *more], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          check=False)
+    check_equal(done.returncode, 0)
+    return done.stdout.decode()
+
+
+@test
+def reap_removes_what_is_past_its_time_and_what_workers_have_left_if_asked():
+    with Worker() as other, session() as s:
+        lost = Session(other, s.m).acquire()
+        Session(other, s.m).sh(lost, "touch file")
+        other.kill()
+        other.wait_end()
+        kept, late = s.acquire(), s.acquire()
+        marker = os.path.join(s.m.workspace(), f".{late.rsplit('/', 1)[1]}.lease")
+        with open(marker, encoding="ascii") as file:
+            lines = file.read().splitlines()
+        check_equal(lines[2], "0")
+        with open(marker, "w", encoding="ascii") as file:
+            file.write("\n".join([*lines[:2], "1000000000", ""]))
+        check_equal(reap(s, "--dry-run"), f"{s.directory(late)}: its time is over\n1 would be removed, 2 left to their owners\n")
+        check_equal(reap(s), f"{s.directory(late)}: its time is over\n1 removed, 2 left to their owners\n")
+        check_equal(reap(s, "--all"), f"{s.directory(lost)}: its worker has died\n1 removed, 1 left to its owners\n")
+        check_equal(reap(s, "--all"), "0 removed, 1 left to its owners\n")
+        s.destroy(kept)
+        s.nothing_left()
 
 
 # --- commands ---
