@@ -389,6 +389,13 @@ static int check_runtime(struct op *op, const struct docker_config *c, const str
 		       str_nonempty(used) ? used : "of its own choice", c->runtime);
 }
 
+int docker_container_set_ended(const struct docker_container *container, const char *image, struct err *err)
+{
+	return err_set(err, ERR_REMOTE,
+		       "The image %s cannot be used: its container ended at once, with exit code %d (%s). A sandbox needs /bin/sh in it.", image,
+		       container->exit_code, container->status_text);
+}
+
 static int make(struct op *op, const struct docker_config *c, const struct docker_purpose *purpose, const char *name, const char *uuid,
 		struct docker_container *ret, bool *ret_lost, struct err *err)
 {
@@ -401,9 +408,7 @@ static int make(struct op *op, const struct docker_config *c, const struct docke
 	if (docker_container_inspect(op, c, name, ret, err) < 0)
 		return -1;
 	if (ret->status != DOCKER_RUNNING)
-		return err_set(err, ERR_REMOTE,
-			       "The image %s cannot be used: its container ended at once, with exit code %d (%s). A sandbox needs /bin/sh in it.",
-			       purpose->image, ret->exit_code, ret->status_text);
+		return docker_container_set_ended(ret, purpose->image, err);
 	return check_runtime(op, c, ret, err);
 }
 

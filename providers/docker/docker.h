@@ -184,6 +184,8 @@ int docker_container_hand_out(struct op *op, const struct docker_config *c, stru
 /* -1, ERR_NOT_FOUND: proven not to be there, or not ours. */
 int docker_container_inspect(struct op *op, const struct docker_config *c, const char *name, struct docker_container *ret, struct err *err);
 int docker_container_start(struct op *op, const struct docker_config *c, const char *name, struct err *err);
+/* Sets what is to be said of a new container that does not run. Returns -1. */
+int docker_container_set_ended(const struct docker_container *container, const char *image, struct err *err);
 /* Running afterwards, whatever it was. -1, ERR_NOT_FOUND: it is being removed, and then gone. */
 int docker_container_ensure_running(struct op *op, const struct docker_config *c, struct docker_container *container, struct err *err);
 int docker_container_stop(struct op *op, const struct docker_config *c, const char *name, struct err *err);

@@ -108,6 +108,8 @@ static int prepare_workspace(struct op *op, const struct docker_config *c, const
 		    run_script(op, c, container, c->user, prepare, (const char *const[]){cwd, NULL}, &out, &code, err) < 0)
 			return -1;
 	}
+	if (code == 126 || code == 127)
+		return err_set(err, ERR_REMOTE, "The image %s cannot be used: a sandbox needs /bin/sh in it, with mkdir.", c->image);
 	if (code != 0)
 		return err_set(err, ERR_REMOTE, "The workspace %s cannot be made in the container%s%s: its user may not write there.", cwd,
 			       c->user ? " for user " : "", c->user ? c->user : "");
@@ -126,12 +128,19 @@ int docker_make_ready(struct op *op, const struct docker_config *c, const struct
 		      struct err *err)
 {
 	cleanup_free char *image_id = NULL;
+	cleanup_docker_container struct docker_container now = {0};
+	cleanup_err struct err e = ERR_INIT;
 
 	if (docker_image_ensure(op, c, purpose->image, &image_id, err) < 0 ||
 	    docker_container_create(op, c, purpose, &ret->container, &ret->uuid, err) < 0)
 		return -1;
-	if (prepare_workspace(op, c, ret->container.name, c->workdir, &ret->shell, err) == 0)
+	if (prepare_workspace(op, c, ret->container.name, c->workdir, &ret->shell, &e) == 0)
 		return 0;
+	/* One that has no shell may take a moment to end. */
+	if (err_is(&e, ERR_CONFLICT) && docker_container_inspect(op, c, ret->container.name, &now, NULL) == 0 && now.status != DOCKER_RUNNING)
+		docker_container_set_ended(&now, purpose->image, err);
+	else
+		err_move(err, &e);
 	docker_container_discard(op, c, ret->container.name);
 	return -1;
 }

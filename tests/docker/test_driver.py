@@ -7,8 +7,8 @@ import socket
 import subprocess
 import time
 
-from driver import FOLDER, IMAGE, Session, check_includes, lease, session
-from harness import Build, Worker, check, check_equal, check_match, main, test, wait_until
+from driver import FOLDER, IMAGE, Session, check_includes, lease, session, wait_until
+from harness import Build, Worker, check, check_equal, check_match, main, test
 
 LEASE_ID = r"paperclip-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 CAPABILITIES = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7  # CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID

@@ -3,8 +3,8 @@
 
 import time
 
-from driver import check_includes, lease, session
-from harness import check, check_equal, check_match, long_sleep, main, test, unique, wait_until
+from driver import check_includes, lease, session, wait_until
+from harness import check, check_equal, check_match, long_sleep, main, test, unique
 
 # Processes that a command leaves behind in every way there is; each runs `sleep <number>`.
 TREES = [

@@ -7,8 +7,8 @@ import sys
 import tempfile
 import time
 
-from driver import IMAGE, Engine, Session, check_includes, session
-from harness import Build, Worker, check, check_equal, check_match, main, remove_dir, test, wait_until
+from driver import IMAGE, Engine, Session, check_includes, session, wait_until
+from harness import Build, Worker, check, check_equal, check_match, main, remove_dir, test
 from relay import Relay, TlsFront
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
