@@ -372,6 +372,7 @@ def a_probe_tells_its_steps():
 def a_thousand_commands_at_once_share_few_connections():
     with session(tls=True) as s:
         leases = [s.acquire(environment=f"env-{n}") for n in range(4)]
+        s.e.behave(idle=True)
         with s.w.one_write():
             keys = [(n, s.send_execute(leases[n % 4], "echo", [str(n)], {"timeoutMs": 200000}, environment=f"env-{n % 4}")) for n in range(1000)]
         for n, key in keys:

@@ -9,6 +9,7 @@ from driver import result, session
 from harness import OTHER_COMPANY, check, check_equal, check_match, main, test
 
 UNAVAILABLE = 14
+LIFE_S = 3  # of a token that is to expire: long enough for an acquire on a busy machine
 GONE = result(1, "", "Modal sandbox lease is no longer available.\n")
 
 
@@ -36,10 +37,10 @@ def a_session_token_is_fetched_once_for_an_account_and_again_before_it_ends():
         s.acquire(company=OTHER_COMPANY)
         check_equal(len(s.e.requests("AuthTokenGet")), 2)
     with session() as s:
-        s.e.behave(tokenLifeS=1)
+        s.e.behave(tokenLifeS=LIFE_S)
         s.acquire()
         s.e.behave()
-        time.sleep(1.1)
+        time.sleep(LIFE_S + 0.1)
         since = len(s.e.calls())
         for _ in range(2):
             s.acquire()
@@ -49,9 +50,9 @@ def a_session_token_is_fetched_once_for_an_account_and_again_before_it_ends():
 @test
 def a_router_token_that_expires_is_fetched_again_by_one_of_many():
     with session() as s:
-        s.e.behave(routerLifeS=1)
+        s.e.behave(routerLifeS=LIFE_S)
         lease = s.acquire()
-        time.sleep(1.1)
+        time.sleep(LIFE_S + 0.1)
         s.e.behave()
         since = len(s.e.calls())
         keys = [s.send_execute(lease, "echo", ["hi"]) for _ in range(10)]
@@ -202,8 +203,11 @@ def each_call_of_a_command_may_fail_once_in_any_way_and_the_command_runs_once():
     with session() as s:
         cases = [(rpc, way, final) for rpc in BY_SANDBOX + BY_TASK for ways, final in ((PASSING, False), (FINAL, True)) for way in ways
                  if (rpc, way) != ("TaskExecStdioRead", {"empty": True})]  # a stream may be empty
+        s.e.behave(idle=True)
         keys = [s.send_acquire(environment=f"made-{n}") for n in range(len(cases))]
         leases = [s.w.result(key)["providerLeaseId"] for key in keys]
+        s.e.behave()
+        os.mkdir(s.workdir)
         tasks = {sandbox["id"]: sandbox["taskId"] for sandbox in s.e.state()["sandboxes"]}
         for lease, (rpc, way, _) in zip(leases, cases):
             s.e.fault(rpc=rpc, body=lease if rpc in BY_SANDBOX else tasks[lease], **way)
@@ -254,9 +258,9 @@ def a_router_is_called_at_its_host_and_port_and_only_if_it_is_https():
 @test
 def a_router_that_moves_is_followed():
     with session() as s:
-        s.e.behave(routerLifeS=1)
+        s.e.behave(routerLifeS=LIFE_S)
         lease = s.acquire()
-        time.sleep(1.1)
+        time.sleep(LIFE_S + 0.1)
         s.e.behave(routerUrl=f"https://localhost:{s.e.server_url.rpartition(':')[2]}")
         check_equal(s.sh(lease, "echo hi"), result(stdout="hi\n"))
 

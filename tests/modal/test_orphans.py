@@ -17,6 +17,7 @@ LATER = ["SandboxTagsSet", "SandboxGetTaskId", "TaskGetCommandRouterAccess", "Ta
 
 def acquire_all(s, cases):
     """The answers of acquires that run at once, one a case, each with its fault in SandboxCreate."""
+    s.e.behave(idle=True)
     for n, (way, times) in enumerate(cases):
         s.e.fault(rpc="SandboxCreate", body=f'case-{n}"', times=times, **way)
     return [s.w.answer(s.send_acquire({"runId": f"case-{n}"}, environment=f"env-{n}")) for n in range(len(cases))]
