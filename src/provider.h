@@ -50,6 +50,7 @@ struct lease_params {
 	const char *provider_lease_id; /* NULL: none was given */
 	const json_t *lease_metadata;  /* object or NULL */
 	bool cancel_active_work;
+	bool is_named_by_person; /* on the command line, which keeps no metadata: the id is proof enough */
 };
 
 /* The `lease` member of realize, execute and sync. */

@@ -203,14 +203,26 @@ int daytona_acquire_lease(struct op *op, const struct acquire_params *p, struct 
 	return 0;
 }
 
+static int check_sentinel(struct op *op, const struct daytona_config *c, const struct lease_params *p, struct ready *r,
+			  bool *ret_matched, struct err *err)
+{
+	if (p->is_named_by_person) {
+		r->sentinel = json_pack("{s:n, s:n, s:s}", "path", "token", "result", "skipped");
+		*ret_matched = true;
+		return 0;
+	}
+	if (daytona_sentinel_check(op, c, &r->sandbox, p->lease_metadata, &r->sentinel, err) < 0)
+		return -1;
+	*ret_matched = daytona_sentinel_matches(r->sentinel);
+	return 0;
+}
+
 /* *ret_matched false: the sandbox is another's, and stays as it is. */
 static int set_up_again(struct op *op, const struct daytona_config *c, const struct lease_params *p, struct ready *r,
 			bool *ret_matched, struct err *err)
 {
-	if (daytona_make_workspace(op, c, &r->sandbox, &r->cwd, err) < 0 ||
-	    daytona_sentinel_check(op, c, &r->sandbox, p->lease_metadata, &r->sentinel, err) < 0)
+	if (daytona_make_workspace(op, c, &r->sandbox, &r->cwd, err) < 0 || check_sentinel(op, c, p, r, ret_matched, err) < 0)
 		return -1;
-	*ret_matched = daytona_sentinel_matches(r->sentinel);
 	return *ret_matched ? daytona_find_shell(op, c, &r->sandbox, &r->shell, err) : 0;
 }
 

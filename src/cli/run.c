@@ -195,7 +195,8 @@ static int acquire(struct op *op, struct run *run, struct err *err)
 
 static int resume(struct op *op, struct run *run, struct err *err)
 {
-	struct lease_params params = {.base = worker_task_base(op, run->config), .provider_lease_id = run->reuse};
+	struct lease_params params = {
+		.base = worker_task_base(op, run->config), .provider_lease_id = run->reuse, .is_named_by_person = true};
 
 	if (op->provider->resume_lease(op, &params, &run->lease, err) < 0)
 		return -1;

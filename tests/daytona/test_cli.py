@@ -34,11 +34,13 @@ def a_command_past_its_time_is_ended():
 
 
 @test
-def a_sandbox_that_is_kept_stays_until_it_is_destroyed():
+def a_sandbox_that_is_kept_is_used_again_until_it_is_destroyed():
     with Emulator() as e:
-        status, _, err = cli(e, "run", "--keep", "--", "true", stdin="/dev/null")
+        status, _, err = cli(e, "run", "--keep", "--", "sh", "-c", "echo kept > note", stdin="/dev/null")
         lease = re.search(r"--reuse (\S+) -- ", err)[1]
         check_equal((status, e.live()), (0, [lease]))
+        check_equal(cli(e, "run", "--reuse", lease, "--", "cat", "note", stdin="/dev/null")[:2], (0, "kept\n"))
+        check_equal(e.live(), [lease])
         check_equal(cli(e, "run", "--reuse", lease, "--destroy", stdin="/dev/null")[0], 0)
         check_equal(e.live(), [])
 
