@@ -13,7 +13,9 @@
 #define IDLE_MS 60000
 #define GRACE_MS 500
 #define TEXT_MAX 16384
-#define TOOL_MS 5000
+#define TOOL_MS 15000
+/* ssh-add's exit status where there is no agent to speak to. */
+#define NO_AGENT 2
 #define TRIES 6
 #define BACKOFF_MS 100
 
@@ -98,7 +100,8 @@ static int add_key(struct ssh_master *master, const struct agent *agent, const c
 	cleanup_strv struct strv argv = {0}, env = {0};
 	cleanup_buf struct buf text = BUF_INIT(TEXT_MAX);
 	cleanup_free char *key = NULL;
-	int code;
+	int64_t until_ms = loop_now_ms() + TOOL_MS;
+	int code, rc;
 
 	if (ssh_key_mend(master->config.private_key, &key, err) < 0)
 		return -1;
@@ -107,12 +110,17 @@ static int add_key(struct ssh_master *master, const struct agent *agent, const c
 	strv_addf(&env, "SSH_AUTH_SOCK=%s", agent->socket);
 	strv_addf(&env, "SSH_ASKPASS=%s", asker);
 	strv_add(&env, "SSH_ASKPASS_REQUIRE=force");
-	int rc = ssh_run_tool(master->account->state->worker, strv_list(&argv), strv_list(&env), key, TOOL_MS, &text, &code, err);
+	/* The agent's socket is there a moment before it listens. */
+	do
+		rc = ssh_run_tool(master->account->state->worker, strv_list(&argv), strv_list(&env), key, TOOL_MS, &text, &code, err);
+	while (rc == 0 && code == NO_AGENT && loop_now_ms() < until_ms && fiber_sleep(10, NULL) == 0);
 	mem_wipe(key, strlen(key));
 	if (rc < 0)
 		return -1;
 	if (code == 0)
 		return 0;
+	if (code == NO_AGENT || code > 127)
+		return err_set(err, ERR_SYSTEM, "ssh-add cannot give the key to an agent on the worker's machine (status %d).", code);
 	return err_set(err, ERR_AUTH, "The private key cannot be read: privateKeyPassphrase is wrong, or the key's text is damaged.");
 }
 
