@@ -16,6 +16,10 @@ FOLDER = os.environ.get("PSW_DOCKER", "")
 IMAGE = "localhost/sandbox:latest"
 
 
+# An engine of an ordinary user's: its containers have one user id.
+ROOTLESS = os.path.exists(f"{FOLDER}/rootless")
+
+
 class Connection(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("localhost", timeout=LIMIT_S)
@@ -88,7 +92,8 @@ class Session:
         self.own = config
 
     def config(self, **more):
-        config = {"socketPath": self.e.socket, "image": IMAGE, "pullPolicy": "never", "timeoutMs": 60000, "reuseLease": False, **self.own, **more}
+        config = {"socketPath": self.e.socket, "image": IMAGE, "pullPolicy": "never", "timeoutMs": 60000, "reuseLease": False,
+                  "network": "none" if ROOTLESS else None, **self.own, **more}
         return {key: value for key, value in config.items() if value is not None}
 
     def base(self, environment="env-1", company=COMPANY, **config):

@@ -5,7 +5,8 @@ The service has mounts, control groups, processes and network of its own (namesp
 localhost/sandbox:latest. The test finds its folder in $PSW_DOCKER: api.sock, control (see inside.py). At the end the namespaces are
 killed, and with them every container; the control groups and the folder are removed.
 
-Where Podman cannot run, the test is skipped with a line that says so.
+An ordinary user gets a rootless one, with a single user id and without limits ($PSW_DOCKER/rootless is there then). Where Podman cannot run,
+the test is skipped with a line that says so.
 """
 
 import contextlib
@@ -104,15 +105,13 @@ class Engine:
         missing = [name for name in NEEDED if not shutil.which(name)]
         if missing:
             raise Unavailable(f"not installed: {', '.join(missing)}")
-        if os.geteuid() != 0:
-            raise Unavailable("it takes root")
         self.folder = tempfile.mkdtemp(prefix="psw docker ", dir=os.environ.get("PSW_TEST_TMP", "/tmp"))
         os.chmod(self.folder, 0o755)
         self.groups = []
         self.process = None
 
     def start(self):
-        kind = kind_of_cgroups()
+        kind = kind_of_cgroups() if os.geteuid() == 0 else "rootless"
         if kind == "v1":
             sweep()
             self.groups = make_groups(f"{GROUP}{os.getpid()}")
@@ -124,8 +123,9 @@ class Engine:
 
         log = open(f"{self.folder}/start.log", "wb")
         self.process = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "--cgroup", "--net", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL",
-             sys.executable, "-B", f"{HERE}/inside.py", self.folder, kind],
+            ["unshare", *(["--user", "--map-root-user"] if kind == "rootless" else []), "--mount", "--propagation", "private", "--cgroup", "--net",
+             "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL", sys.executable, "-B",
+             f"{HERE}/inside.py", self.folder, kind],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, preexec_fn=enter, text=True, cwd=self.folder,
             env={"PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"})
         signal.signal(signal.SIGALRM, lambda *_: self.process.kill())

@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 """PID 1 of the namespaces that engine.py makes: sets up what Podman needs, and starts and kills its service as it is told.
 
-Run as root: inside.py DIRECTORY CGROUPS, with CGROUPS "v1" (its hierarchies are mounted anew) or "as-is". Listens on DIRECTORY/control;
+Run as root: inside.py DIRECTORY CGROUPS, with CGROUPS "v1" (its hierarchies are mounted anew), "as-is", "none" or "rootless" (root is an
+ordinary user in a namespace with this one id). Listens on DIRECTORY/control;
 a connection sends one line, "start" or "kill", and gets "ok". Podman itself keeps no daemon: containers outlive its service. "registry"
 starts a registry of images at 127.0.0.1:5000 of the namespace (registry.py).
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -55,6 +57,22 @@ def mount_v1():
         run("mount", "-t", "cgroup", "-o", "none," + names if names.startswith("name=") else names, "cgroup", folder)
 
 
+def be_rootless(folder):
+    """As podman's own re-execution in a user namespace leaves it."""
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "cgroups", "/sys/fs/cgroup")
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "run", "/run")
+    write(f"{folder}/storage.conf", f"""[storage]
+driver = "vfs"
+runroot = "{folder}/run"
+graphroot = "{folder}/root"
+[storage.options.vfs]
+ignore_chown_errors = "true"
+""")
+    os.environ.update(CONTAINERS_STORAGE_CONF=f"{folder}/storage.conf", XDG_RUNTIME_DIR=folder, _CONTAINERS_USERNS_CONFIGURED="done",
+                      _CONTAINERS_ROOTLESS_UID="1", _CONTAINERS_ROOTLESS_GID="1")
+    write(f"{folder}/rootless", "")
+
+
 def write(path, text):
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
@@ -62,6 +80,7 @@ def write(path, text):
 
 def configure(folder, cgroups):
     os.makedirs("/etc/containers", exist_ok=True)
+    run("mount", "-t", "tmpfs", "shm", "/dev/shm")  # Podman's locks
     run("mount", "-t", "tmpfs", "-o", "mode=755", "containers", "/etc/containers")
     write("/etc/containers/policy.json", POLICY)
     write("/etc/containers/registries.conf", REGISTRIES)
@@ -85,7 +104,8 @@ def import_image(folder):
     for name in ("etc", "proc", "sys", "dev", "tmp", "root", "home/agent"):
         os.makedirs(f"{root}/{name}")
     os.chmod(f"{root}/tmp", 0o1777)
-    os.chown(f"{root}/home/agent", 1000, 1000)
+    with contextlib.suppress(OSError):  # rootless: there is one user
+        os.chown(f"{root}/home/agent", 1000, 1000)
     shutil.copy(shutil.which("busybox"), f"{root}/bin/busybox")
     names = subprocess.run([f"{root}/bin/busybox", "--list"], check=True, capture_output=True, text=True).stdout.split()
     for name in names:
@@ -160,7 +180,9 @@ def main():
     folder, cgroups = sys.argv[1:]
     if cgroups == "v1":
         mount_v1()
-    configure(folder, 'cgroups = "disabled"' if cgroups == "none" else "")
+    if cgroups == "rootless":
+        be_rootless(folder)
+    configure(folder, 'cgroups = "disabled"' if cgroups in ("none", "rootless") else "")
     import_image(folder)
     service = Service(folder)
     service.start()
