@@ -6,6 +6,7 @@ the suite runs as root they have an ordinary user id that nobody else has; else 
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import os
 import shutil
@@ -21,6 +22,7 @@ from harness import RUNNING, Failure, Skip, descendants, is_alive, is_below, rem
 
 REMOTE_ID = 23456 if os.geteuid() == 0 else os.geteuid()
 USER = "agent"
+PR_SET_PDEATHSIG = 1
 PRELOAD = os.path.abspath(sys.argv.pop(2)) if len(sys.argv) > 2 else None  # the library: beside the binary, before the names of tests
 
 
@@ -63,6 +65,11 @@ def preload():
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
+
+
+def die_with_parent():
+    """In the child: a suite that is killed leaves no server."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class Machine:
@@ -154,7 +161,8 @@ class Machine:
             environment = {"PATH": "/usr/bin:/bin", "LD_PRELOAD": preload(), "PSW_PASSWD": self.path("passwd")}
             with open(self.path("log"), "ab") as log:
                 self.process = subprocess.Popen([*self.wrapper, program("sshd"), "-D", "-e", "-f", self.path("sshd_config")],
-                                                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
+                                                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
+                                                preexec_fn=die_with_parent)
             if self.answers():
                 return self
         raise Failure(f"sshd does not start:\n{self.log()}")
