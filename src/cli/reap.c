@@ -105,7 +105,7 @@ const struct cli_command cli_reap = {
 		"\n"
 		"Removes sandboxes that nobody owns any more: those that a worker of this machine was making for a host when it died, and\n"
 		"those whose time is over. Sandboxes that a host got may still be in its hands, with their worker dead or not: they stay,\n"
-		"unless --all is given. Drivers: docker.\n"
+		"unless --all is given. Drivers: docker, ssh.\n"
 		"\n"
 		"Exit status 0: all of these are gone; 1: one could not be removed, or the service cannot be reached; 2: the arguments or\n"
 		"the config are wrong.\n"
