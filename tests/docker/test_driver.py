@@ -180,7 +180,7 @@ def a_container_ends_at_the_time_that_the_host_gives():
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + after_s))
 
     with session() as s:
-        made = s.acquire({"requestedExpiresAt": iso(3)})
+        made = s.acquire({"requestedExpiresAt": iso(10)})
         name = made["providerLeaseId"]
         check_match(made["expiresAt"], r"20\d\d-.*Z")
         wait_until(lambda: s.e.containers()[name] == "exited", "its time is over")

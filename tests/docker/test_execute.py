@@ -85,7 +85,7 @@ def exit_codes_and_signals_are_told():
 def a_timeout_ends_all_that_the_command_has_started_and_keeps_its_output():
     with session() as s, lease(s) as made:
         numbers = [long_sleep() for _ in TREES]
-        keys = [s.send_sh(made, "echo begun; " + tree.format(n=number), {"timeoutMs": 1500}) for tree, number in zip(TREES, numbers)]
+        keys = [s.send_sh(made, "echo begun; " + tree.format(n=number), {"timeoutMs": 5000}) for tree, number in zip(TREES, numbers)]
         for key, number, tree in zip(keys, numbers, TREES):
             check_includes(s.w.result(key), {"timedOut": True, "exitCode": None, "stdout": "begun\n"}, tree)
             gone(s, made, number)

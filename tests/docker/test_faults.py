@@ -113,7 +113,7 @@ def a_stream_that_stalls_ends_at_the_command_s_own_limit():
     with relayed() as (s, relay), lease(s) as made:
         number = long_sleep()
         relay.fault(path="/exec/.*/start", stall_stream=11)
-        result = s.sh(made, f"echo hi; sleep {number}", {"timeoutMs": 1000})
+        result = s.sh(made, f"echo hi; sleep {number}", {"timeoutMs": 4000})
         check_includes(result, {"timedOut": True, "exitCode": None, "stdout": "hi\n"})
         wait_until(lambda: not s.e.processes(made["providerLeaseId"], number), "the command has ended")
 

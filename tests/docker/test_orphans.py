@@ -65,7 +65,7 @@ def what_a_worker_that_was_killed_was_making_is_reaped_and_its_leases_only_when_
 @test
 def what_is_past_its_time_is_reaped_though_its_worker_lives():
     with session() as s:
-        name = s.acquire({"requestedExpiresAt": iso(4)})["providerLeaseId"]
+        name = s.acquire({"requestedExpiresAt": iso(10)})["providerLeaseId"]
         wait_until(lambda: s.e.containers()[name] == "exited", "its time is over")
         check_equal(reap(s.e.socket)[0], [f"{name}: its time is over", "1 removed"])
 
@@ -90,7 +90,7 @@ def a_reap_that_fails_says_so():
     check_match(err, f"{PROGRAM}: reap of docker: The container engine cannot be reached: connect ENOENT /no/such.sock.*\n")
     engine = Engine()
     with Relay(engine.socket) as relay, session() as s:
-        name = s.acquire({"requestedExpiresAt": iso(4)})["providerLeaseId"]
+        name = s.acquire({"requestedExpiresAt": iso(10)})["providerLeaseId"]
         wait_until(lambda: s.e.containers()[name] == "exited", "its time is over")
         relay.fault(method="DELETE", times=None, reply=(500, {"message": "device or resource busy"}))
         out, _ = reap(relay.socket, status=1)
@@ -120,7 +120,7 @@ def an_engine_over_tls_wants_our_certificate_and_shows_its_own():
                 made = s.acquire()
                 check_includes(s.execute(made, "cat", [], {"stdin": "hello é"}), {"stdout": "hello é", "exitCode": 0})
                 check_includes(s.sh(made, "echo out; echo err >&2; exit 5"), {"stdout": "out\n", "stderr": "err\n", "exitCode": 5})
-                key = s.send_sh(made, "echo begun; sleep 1000", {"timeoutMs": 700})
+                key = s.send_sh(made, "echo begun; sleep 1000", {"timeoutMs": 4000})
                 check_includes(s.w.result(key), {"timedOut": True, "stdout": "begun\n"})
                 for config, text in [({"tlsCertFile": None, "tlsKeyFile": None}, "tlsCertFile"), ({"caFile": None}, "caFile"),
                                      ({"tlsKeyFile": f"{folder}/good.key"}, "client certificate"), ({"tlsCertFile": "/no/such.pem"}, "/no/such.pem")]:
