@@ -181,8 +181,10 @@ def a_result_stays_below_the_hosts_line_limit_whatever_is_printed():
     # The harness measures each line; these grow most when they are escaped, in UTF-8 and in UTF-16. Each stream is beyond the cap.
     kinds = (("controls", b"\x01", 6), ("invalid", b"\xff", 3), ("quotes", b'"', 2), ("emoji", "\U0001f600".encode(), 4),
              ("separators", "\u2028".encode(), 6))
+    if Build.sanitized:
+        raise Skip("too slow with sanitizers")
     with Inputs() as inputs, Worker() as w:
-        for name, unit, escaped in kinds[:1] if Build.sanitized else kinds:
+        for name, unit, escaped in kinds:
             path = inputs.file(name, unit * (MEGABYTE // len(unit)))
             times = 75 * len(unit) // escaped
             script = f"for i in $(seq {times}); do cat '{path}'; cat '{path}' >&2; done"
