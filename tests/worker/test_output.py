@@ -7,7 +7,7 @@ import random
 import re
 import time
 
-from harness import Build, Worker, check, check_equal, is_alive, main, processes_with, raw_id, temp_dir, remove_dir, test, unique, wait_until
+from harness import Build, Skip, Worker, check, check_equal, is_alive, main, processes_with, raw_id, temp_dir, remove_dir, test, unique, wait_until
 
 MEGABYTE = 1024 * 1024
 
