@@ -1,7 +1,6 @@
 /* The driver e2b (wire: e2b, The driver). */
 #include "e2b.h"
 
-#include "protocol/host_time.h"
 #include "protocol/js_value.h"
 #include "protocol/shell_quote.h"
 
@@ -190,7 +189,8 @@ static int resume(struct op *op, const struct lease_params *p, struct lease_resu
 
 /* --- release, destroy, realize --- */
 
-static int release(struct op *op, const struct lease_params *p, enum lease_end *ret, struct err *err)
+static int end_lease(struct op *op, const struct lease_params *p, bool may_keep, const char *what, enum lease_end *ret,
+		     struct err *err)
 {
 	cleanup_e2b_config struct e2b_config c = {0};
 	cleanup_e2b_client struct e2b_client client = {0};
@@ -200,27 +200,19 @@ static int release(struct op *op, const struct lease_params *p, enum lease_end *
 	e2b_config_parse(p->base.config, &c);
 	if (e2b_config_client(op, &c, p->base.config, &client, err) < 0)
 		return -1;
-	if (c.reuse_lease)
+	if (may_keep && c.reuse_lease)
 		return e2b_lease_pause_or_kill(op, &client, p, ret, err);
-	return e2b_lease_kill(op, &client, p, "lease release", ret, err);
+	return e2b_lease_kill(op, &client, p, what, ret, err);
+}
+
+static int release(struct op *op, const struct lease_params *p, enum lease_end *ret, struct err *err)
+{
+	return end_lease(op, p, /* may_keep= */ true, "lease release", ret, err);
 }
 
 static int destroy(struct op *op, const struct lease_params *p, enum lease_end *ret, struct err *err)
 {
-	cleanup_e2b_config struct e2b_config c = {0};
-	cleanup_e2b_client struct e2b_client client = {0};
-
-	if (!str_nonempty(p->provider_lease_id))
-		return 0;
-	e2b_config_parse(p->base.config, &c);
-	if (e2b_config_client(op, &c, p->base.config, &client, err) < 0)
-		return -1;
-	return e2b_lease_kill(op, &client, p, "lease destroy", ret, err);
-}
-
-static double lifetime_of_lease(const struct e2b_config *c, const struct lease_ref *lease)
-{
-	return e2b_lifetime_s(c->timeout_ms, lease->expires_at ? iso_time_parse(lease->expires_at) : -1);
+	return end_lease(op, p, /* may_keep= */ false, "lease destroy", ret, err);
 }
 
 static int realize(struct op *op, const struct realize_params *p, struct realize_result *ret, struct err *err)
@@ -235,7 +227,7 @@ static int realize(struct op *op, const struct realize_params *p, struct realize
 	if (str_nonempty(id)) {
 		e2b_config_parse(p->base.config, &c);
 		if (e2b_config_client(op, &c, p->base.config, &client, err) < 0 ||
-		    e2b_lease_connect(op, &client, &p->base, id, lifetime_of_lease(&c, &p->lease), &s, err) < 0 ||
+		    e2b_lease_connect(op, &client, &p->base, id, e2b_lease_lifetime_s(c.timeout_ms, &p->lease), &s, err) < 0 ||
 		    e2b_make_directory(op, &client, &s, path, NULL, STEP_LIMIT_MS, &failure, err) < 0)
 			return -1;
 	}
@@ -273,7 +265,7 @@ static int execute(struct op *op, const struct execute_params *p, struct execute
 		return -1;
 	if (e2b_lease_has_ended(op, &client, &p->base, id))
 		return err_set(err, ERR_NOT_FOUND, "E2B sandbox lease %s is no longer active.", id);
-	double seconds = lifetime_of_lease(&c, &p->lease);
+	double seconds = e2b_lease_lifetime_s(c.timeout_ms, &p->lease);
 	if (e2b_lease_connect(op, &client, &p->base, id, seconds, &s, err) < 0)
 		return -1;
 	cleanup_err struct err ignored = ERR_INIT;

@@ -142,6 +142,8 @@ enum e2b_condition { E2B_RUNNING, E2B_PAUSED, E2B_GONE };
 
 /* ceil(ms / 1000); not beyond expires_unix_ms (-1: no such end), and at least 1 then. */
 double e2b_lifetime_s(double ms, int64_t expires_unix_ms);
+/* The same for a lease that is there: its expiresAt is the end. */
+double e2b_lease_lifetime_s(double ms, const struct lease_ref *lease);
 
 /* body: the request's, to whose metadata the random value is added. Whatever fails, no sandbox is left (or the log says which). Waits. */
 int e2b_sandbox_create(struct op *op, const struct e2b_client *c, json_t *body, struct e2b_sandbox *ret, struct err *err);

@@ -1,7 +1,6 @@
 /* The driver novita (wire: e2b, Novita). */
 #include "e2b.h"
 
-#include "protocol/host_time.h"
 #include "protocol/js_value.h"
 
 #include <string.h>
@@ -257,7 +256,7 @@ static int make_workspace(struct op *op, const struct novita_config *c, const st
 	cleanup_e2b_sandbox struct e2b_sandbox s = {0};
 	cleanup_err struct err e = ERR_INIT;
 	struct e2b_failure failure;
-	double seconds = e2b_lifetime_s(c->timeout_ms, p->lease.expires_at ? iso_time_parse(p->lease.expires_at) : -1);
+	double seconds = e2b_lease_lifetime_s(c->timeout_ms, &p->lease);
 
 	if (novita_config_client(op, c, p->base.config, &client, err) < 0)
 		return -1;

@@ -1,7 +1,6 @@
 /* wire: e2b, Novita: execute. */
 #include "e2b.h"
 
-#include "protocol/host_time.h"
 #include "protocol/js_value.h"
 #include "protocol/shell_quote.h"
 
@@ -108,7 +107,7 @@ int novita_execute(struct op *op, const struct execute_params *p, struct execute
 		return -1;
 	if (e2b_lease_has_ended(op, &client, &p->base, id))
 		return refuse_expired(op, id, ret);
-	double seconds = e2b_lifetime_s(c.timeout_ms, p->lease.expires_at ? iso_time_parse(p->lease.expires_at) : -1);
+	double seconds = e2b_lease_lifetime_s(c.timeout_ms, &p->lease);
 	if (e2b_lease_connect(op, &client, &p->base, id, seconds, &s, &e) < 0)
 		return err_is(&e, ERR_NOT_FOUND) ? refuse_expired(op, id, ret) : err_move(err, &e);
 	return run(op, &client, &s, p, e2b_execute_limit_ms(p, c.timeout_ms), ret, err);

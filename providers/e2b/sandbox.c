@@ -3,6 +3,7 @@
 
 #include "http_retry.h"
 #include "log.h"
+#include "protocol/host_time.h"
 #include "protocol/js_value.h"
 #include "protocol/url.h"
 
@@ -43,6 +44,11 @@ double e2b_lifetime_s(double ms, int64_t expires_unix_ms)
 	clock_gettime(CLOCK_REALTIME, &now);
 	double left = floor(((double)expires_unix_ms - (double)now.tv_sec * 1000 - (double)now.tv_nsec / 1e6) / 1000);
 	return fmax(1, fmin(seconds, left));
+}
+
+double e2b_lease_lifetime_s(double ms, const struct lease_ref *lease)
+{
+	return e2b_lifetime_s(ms, lease->expires_at ? iso_time_parse(lease->expires_at) : -1);
 }
 
 /* --- what the service says of a sandbox --- */
