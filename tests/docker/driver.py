@@ -9,8 +9,10 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "worker"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from harness import COMPANY, LIMIT_S, Failure, Worker, check, check_equal  # noqa: E402
+from emulation import session as shared  # noqa: E402
+from harness import LIMIT_S, Failure, Worker, check, check_equal  # noqa: E402
 
 FOLDER = os.environ.get("PSW_DOCKER", "")
 IMAGE = "localhost/sandbox:latest"
@@ -83,39 +85,25 @@ class Engine:
             check_equal(client.recv(10), b"ok\n", f"the service's {order}")
 
 
-class Session:
+class Session(shared.Session):
     """w: the worker, e: the engine."""
 
+    driver = "docker"
+
     def __init__(self, worker, engine=None, **config):
-        self.w = worker
-        self.e = engine or Engine()
+        super().__init__(worker, engine or Engine())
         self.own = config
 
+    def settings(self):
+        return {"socketPath": self.e.socket, "image": IMAGE, "pullPolicy": "never", "timeoutMs": 60000, "reuseLease": False,
+                "network": "none" if ROOTLESS else None, **self.own}
+
     def config(self, **more):
-        config = {"socketPath": self.e.socket, "image": IMAGE, "pullPolicy": "never", "timeoutMs": 60000, "reuseLease": False,
-                  "network": "none" if ROOTLESS else None, **self.own, **more}
-        return {key: value for key, value in config.items() if value is not None}
-
-    def base(self, environment="env-1", company=COMPANY, **config):
-        return {"driverKey": "docker", "companyId": company, "environmentId": environment, "config": self.config(**config)}
-
-    def send(self, method, more=None, **config):
-        return self.w.send(f"environment{method}", {**self.base(**config), **(more or {})})
-
-    def call(self, method, more=None, **config):
-        return self.w.result(self.send(method, more, **config))
-
-    def error(self, method, more=None, **config):
-        return self.w.error(self.send(method, more, **config))
-
-    def acquire(self, more=None, **config):
-        return self.call("AcquireLease", {"runId": "run-1", **(more or {})}, **config)
+        """A value of None takes the key away."""
+        return {key: value for key, value in super().config(**more).items() if value is not None}
 
     def send_execute(self, lease, command, args=(), more=None, **config):
         return self.send("Execute", {"lease": self.reference(lease), "command": command, "args": list(args), **(more or {})}, **config)
-
-    def execute(self, *args, **more):
-        return self.w.result(self.send_execute(*args, **more))
 
     def sh(self, lease, script, more=None, **config):
         return self.execute(lease, "sh", ["-c", script], more, **config)
@@ -127,10 +115,6 @@ class Session:
         if isinstance(lease, str):
             return {"providerLeaseId": lease, "metadata": {}}
         return {"providerLeaseId": lease["providerLeaseId"], "metadata": lease.get("metadata") or {}}
-
-    def lease_call(self, method, lease, more=None, **config):
-        lease_id = lease["providerLeaseId"] if isinstance(lease, dict) else lease
-        return self.call(method, {"providerLeaseId": lease_id, **(more or {})}, **config)
 
     def lease_error(self, method, lease, more=None, **config):
         lease_id = lease["providerLeaseId"] if isinstance(lease, dict) else lease
